@@ -1,0 +1,1 @@
+"""Annotators: a table in, a table out, ids unchanged. They never see the catalog."""

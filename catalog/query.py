@@ -1,0 +1,78 @@
+"""Questions to the catalog: SQL over every table, and the one way in which all stages choose episodes."""
+
+from dataclasses import dataclass
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from catalog.tables import Catalog
+from schemas.errors import UsageError
+from schemas.ids import is_slug
+from schemas.tables import TABLES
+
+ORDER = ("dataset", "shard", "first_row")
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """SQL over one catalog. Every table shows its latest rows; `<table>_history` shows every row ever committed.
+
+    `pins` maps a table to the Delta version to read, as a mixture's manifest stores it.
+    """
+
+    catalog: Catalog
+    pins: dict[str, int | None] | None = None
+
+    def sql(self, text: str) -> pl.DataFrame:
+        """Run one SELECT (polars SQL).
+
+        Raises:
+            UsageError: the statement does not parse, or names an unknown table or column.
+        """
+        context = pl.SQLContext(self._frames(text))
+        try:
+            result = context.execute(text)
+            return result.collect() if isinstance(result, pl.LazyFrame) else result
+        except PolarsError as error:
+            tables = ", ".join(TABLES)
+            raise UsageError(f"the query failed: {error}. Tables: {tables}; each also as <table>_history") from error
+
+    def _frames(self, text: str) -> dict[str, pl.LazyFrame]:
+        """Open only the tables the statement mentions: opening a Delta table reads its log."""
+        pins, frames = self.pins or {}, dict[str, pl.LazyFrame]()
+        for name in TABLES:
+            if f"{name}_history" in text:
+                frames[f"{name}_history"] = self.catalog.scan(name, pins.get(name))
+            if name in text:
+                frames[name] = self.catalog.latest(name, pins.get(name))
+        return frames
+
+
+def select_episodes(catalog: Catalog, selector: str = "all", pins: dict[str, int | None] | None = None) -> pl.DataFrame:
+    """Choose episodes; rows of the `episodes` table ordered by `(dataset, shard, first_row)`.
+
+    Args:
+        catalog: where to look.
+        selector: `all`, the name of a dataset, a condition (`source = 'sim' AND success`), or a SELECT that returns `episode_id`.
+        pins: table versions to read instead of the newest.
+
+    Raises:
+        UsageError: the selector does not parse or chooses nothing.
+    """
+    query, known = Query(catalog, pins), catalog.latest("episodes", (pins or {}).get("episodes"))
+    text = selector.strip()
+    if text == "all":
+        chosen = known.collect()
+    elif is_slug(text):
+        chosen = known.filter(pl.col("dataset") == text).collect()
+    else:
+        statement = text if text.upper().startswith(("SELECT", "WITH")) else f"SELECT episode_id FROM episodes WHERE {text}"
+        ids = query.sql(statement)
+        if "episode_id" not in ids.columns:
+            raise UsageError(f"{text!r} returns {ids.columns}; a selection must return the column episode_id")
+        chosen = known.collect().join(ids.select("episode_id").unique(), on="episode_id", how="semi")
+    if chosen.is_empty():
+        have = known.group_by("dataset").len().sort("dataset").collect()
+        names = ", ".join(f"{d} ({n})" for d, n in have.iter_rows()) or "none: ingest something first"
+        raise UsageError(f"{selector!r} chooses no episode. Datasets and their episodes: {names}")
+    return chosen.sort(ORDER)

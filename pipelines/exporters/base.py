@@ -1,0 +1,130 @@
+"""What an exporter is given and what it returns. Choosing episodes, atomicity and the catalog are `pipelines.export`'s business."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from catalog.lake import Lake
+from pipelines.shards.reader import Shard, open_shard
+from schemas.contract import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class ExportEpisode:
+    """One episode to export, in export order; `row` is its row of the catalog's `episodes` table."""
+
+    episode_id: str
+    dataset: str
+    shard: str
+    row: Mapping[str, Any]
+
+    def open(self, lake: Lake) -> Shard:
+        """Return the mapped shard that holds it."""
+        return open_shard(lake, self.dataset, self.shard)
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRow:
+    """A text that holds from `start_ns` (episode clock) on. `style` is LeRobot's: `motion`, `subtask`, ..."""
+
+    style: str
+    text: str
+    start_ns: int
+    camera: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """Choices every exporter understands; one that does not apply is ignored.
+
+    Attributes:
+        fps: frames per second of the integer grid; None takes the contract's control rate.
+        video_mb: roll a LeRobot video file at this size.
+        data_mb: roll a LeRobot parquet file at this size.
+        rlds_mb: close a TFRecord shard at this size.
+        jpeg_quality: quality of RLDS images that are not JPEG already.
+        image_frames: frames per camera and episode that image statistics are taken from.
+        val_share: share of the split groups that go to RLDS' `val` split.
+        privileged: also export privileged features and cameras (simulator state, segmentation).
+        version: dataset version written into the export.
+    """
+
+    fps: int | None = None
+    video_mb: float = 200
+    data_mb: float = 100
+    rlds_mb: float = 256
+    jpeg_quality: int = 95
+    image_frames: int = 8
+    val_share: float = 0.1
+    privileged: bool = False
+    version: str = "1.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportJob:
+    """One dataset to write: episodes that share one contract.
+
+    `folder` is a local, empty, temporary folder: whatever the exporter leaves in it becomes visible at once when it returns.
+    `language` holds, per episode id, rows sorted by start; an empty mapping means the export has no language columns.
+    """
+
+    lake: Lake
+    name: str
+    contract: Contract
+    episodes: tuple[ExportEpisode, ...]
+    folder: Path
+    options: ExportOptions = field(default_factory=ExportOptions)
+    language: Mapping[str, tuple[LanguageRow, ...]] = field(default_factory=dict[str, tuple[LanguageRow, ...]])
+    provenance: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written. `copied` and `transcoded` count pictures by how their bytes got there."""
+
+    episodes: int
+    rows: int
+    files: int
+    bytes: int
+    copied: int = 0
+    transcoded: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What re-reading an export with the format's own reader found. Zero differences is the only good number."""
+
+    format: str
+    reader: str
+    episodes: int
+    steps_compared: int
+    frames_compared: int
+    differences: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+class Exporter(Protocol):
+    """One format. `version` changes whenever the bytes written for the same job change."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+
+    def export(self, job: ExportJob, on_episode: Callable[[int], None] | None = None) -> ExportReport:
+        """Write `job` into `job.folder`; `on_episode` is told the number of episodes done."""
+        ...
+
+    def verify(self, folder: Path, job: ExportJob, *, every: int = 10) -> VerifyReport:
+        """Re-read `folder` with the format's own reader: every step's values, every `every`-th frame, against the lake.
+
+        Raises:
+            DependencyError: the format's own reader is not installed.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""What data is: ids, Arrow schemas, typed contracts, specs and errors. Imports nothing of ours."""
