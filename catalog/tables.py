@@ -69,7 +69,7 @@ class Catalog:
         spec = _known(table)
         delta = self._open(spec, create=False)
         if delta is None:
-            return pl.from_arrow(spec.schema.empty_table()).lazy()  # pyright: ignore[reportAttributeAccessIssue]
+            return pl.from_arrow(spec.schema.empty_table()).lazy()
         if version is not None:
             delta.load_as_version(version)
         return pl.scan_delta(delta)
@@ -118,10 +118,7 @@ def _conform(rows: pa.Table, spec: CatalogTable, unit: str) -> pa.Table:
     count, now = rows.num_rows, time.time_ns()
     given: Mapping[str, object] = {name: rows.column(name) for name in rows.column_names}
     given = {**given, "unit": pa.array([unit] * count), "committed_ns": pa.array([now] * count, pa.int64())}
-    columns = [
-        given[f.name].cast(f.type) if f.name in given else pa.nulls(count, f.type)  # pyright: ignore[reportAttributeAccessIssue]
-        for f in spec.schema
-    ]
+    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(count, f.type) for f in spec.schema]
     return pa.table(columns, schema=spec.schema)
 
 

@@ -63,7 +63,8 @@ def _processes(function: Callable[..., Any], calls: Sequence[Call], workers: int
     from pebble import ProcessExpired, ProcessPool
 
     # spawn: deltalake's runtime and open decoders do not survive a fork
-    with ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn")) as pool:
+    context: Any = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=workers, context=context) as pool:
         waiting = list(reversed(calls))
         running: dict[Any, Call] = {}
         try:
@@ -76,7 +77,10 @@ def _processes(function: Callable[..., Any], calls: Sequence[Call], workers: int
                 try:
                     yield call, future.result()
                 except ProcessExpired as error:
-                    yield call, WorkerCrashError(f"the worker process died (exit code {error.exitcode}) while working on this unit")
+                    yield (
+                        call,
+                        WorkerCrashError(f"the worker process died (exit code {error.exitcode}) while working on this unit"),
+                    )
                 except FutureTimeout:
                     yield call, WorkerCrashError(f"the unit ran longer than {timeout} s and was stopped")
         except BaseException:
@@ -91,7 +95,8 @@ def _dask(function: Callable[..., Any], calls: Sequence[Call], execution: Execut
         from distributed.scheduler import KilledWorker
     except ImportError as error:
         raise DependencyError("the dask executor needs the 'distributed' package") from error
-    cluster = None if execution.scheduler else LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    local: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    cluster = None if execution.scheduler else LocalCluster(**local)
     try:
         with Client(execution.scheduler or cluster) as client:
             waiting, running = list(reversed(calls)), {}

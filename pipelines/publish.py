@@ -7,7 +7,7 @@ temporary file, then one put of the finished bytes.
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ class PublishedFile:
 
 
 @contextmanager
-def temporary_for(lake: Lake, target: str) -> Iterator[Path]:
+def temporary_for(lake: Lake, target: str) -> Generator[Path]:
     """Yield a local path to write `target`'s bytes to; whatever is still there afterwards is removed."""
     if lake.is_local:
         final = Path(target.removeprefix("file://"))
@@ -55,13 +55,13 @@ def publish(lake: Lake, temporary: Path, target: str) -> PublishedFile:
         lake.fs.put_file(str(temporary), target)
         return published
     final = Path(target.removeprefix("file://"))
-    with open(temporary, "rb") as file:
+    with temporary.open("rb") as file:
         os.fsync(file.fileno())
     try:
         os.link(temporary, final)
     except FileExistsError:
         if seal_of(final) != seal:
-            os.replace(temporary, final)
+            temporary.replace(final)
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -208,7 +208,7 @@ def execute(stage: Stage, unit: Unit, run: str) -> UnitReport:
     _commit(catalog, stage, unit, output, run, seconds, time.process_time() - cpu)
     return UnitReport(
         unit.id, unit.label, unit.dataset, status, output.rows, output.frames, output.bytes, seconds, output.rejects
-    )  # pyright: ignore[reportArgumentType]
+    )
 
 
 def execute_batch(stage: Stage, units: Iterable[Unit], run: str) -> list[UnitReport]:

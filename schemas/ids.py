@@ -14,9 +14,7 @@ _SLUG = re.compile(r"^[a-z0-9][a-z0-9_.-]{0,62}$")
 
 def canonical_json(value: object) -> bytes:
     """Encode `value` as JSON with sorted keys, no spaces and no NaN, so that equal values give equal bytes."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
-    ).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain).encode()
 
 
 def digest(value: object) -> str:
@@ -58,5 +56,5 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, (set, frozenset)):
-        return sorted(value)  # pyright: ignore[reportUnknownArgumentType]
+        return sorted(value)
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")

@@ -37,7 +37,9 @@ class Registry:
         try:
             return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
-            raise DependencyError(f"{self.kind} {name!r} needs the package {error.name!r}; install the extra that brings it") from error
+            raise DependencyError(
+                f"{self.kind} {name!r} needs the package {error.name!r}; install the extra that brings it"
+            ) from error
 
     def _outside(self) -> dict[str, str]:
         return {e.name: e.value for e in entry_points(group=self.group)}

@@ -106,7 +106,8 @@ class CodecHeader:
     def from_dict(cls, raw: dict[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         coded = {k: base64.b64decode(raw[k]) for k in ("extradata", "init")}
-        return cls(**raw | coded | {"time_base": tuple(raw["time_base"])})
+        values: dict[str, Any] = raw | coded | {"time_base": tuple(raw["time_base"])}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Track:
         offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
         return offsets, memoryview(column.buffers()[2] or b"")
 
-    def packet(self, row: int) -> memoryview:
+    def packet(self, row: int) -> Any:
         """Return the encoded bytes of `row`, without copying."""
         offsets, data = self._bytes
         return data[offsets[row] : offsets[row + 1]]
@@ -186,7 +186,9 @@ def _decoder(track: Track) -> Any:
 def _bounds(track: Track, wanted: npt.NDArray[np.int64]) -> None:
     if len(wanted) and (wanted.min() < 0 or wanted.max() >= track.info.frames):
         bad = int(wanted.min() if wanted.min() < 0 else wanted.max())
-        raise IndexError(f"{track.uri}: camera {track.info.camera} of {track.info.episode_id} has {track.info.frames} frames, not {bad}")
+        raise IndexError(
+            f"{track.uri}: camera {track.info.camera} of {track.info.episode_id} has {track.info.frames} frames, not {bad}"
+        )
 
 
 def _corrupt(track: Track, frame: int, why: str) -> CorruptMediaError:

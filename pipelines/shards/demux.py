@@ -14,6 +14,7 @@ from schemas.errors import CorruptMediaError, MissingFileError
 from schemas.shards import CodecHeader
 
 SECOND = 1_000_000_000
+REORDER_FRAMES = 16  # the most any codec here reorders
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,8 @@ def demux(path: str, *, kind: str = "video", index: int = 0, start_s: float | No
         CorruptMediaError: the container cannot be opened or breaks off, or has no such stream.
     """
     try:
-        with av.open(path) as container:
+        opened: Any = av.open(path)
+        with opened as container:
             streams = [s for s in container.streams if s.type == kind]
             if index >= len(streams):
                 raise CorruptMediaError(f"{path} has {len(streams)} {kind} streams, stream {index} was asked for", uri=path)
@@ -108,7 +110,9 @@ def _read(path: str, container: Any, stream: Any, start_s: float | None, end_s: 
     header = read_header(stream)
     base = float(stream.time_base)
     if start_s is not None and start_s > 0:
-        container.seek(int(start_s / base), stream=stream, backward=True, any_frame=False)
+        # Containers seek by decode time, which runs ahead of the picture by up to 16 frames of reordering.
+        early = start_s - REORDER_FRAMES / float(stream.average_rate or 10)
+        container.seek(int(max(early, 0) / base), stream=stream, backward=True, any_frame=False)
     pts, key, data = [], [], []
     past_end = 0
     for packet in container.demux(stream):
@@ -116,7 +120,9 @@ def _read(path: str, container: Any, stream: Any, start_s: float | None, end_s: 
             continue
         at = packet.pts if packet.pts is not None else packet.dts
         if at is None:
-            raise CorruptMediaError(f"{path}: packet {len(pts)} has no timestamp; remux the file with a container that has", uri=path)
+            raise CorruptMediaError(
+                f"{path}: packet {len(pts)} has no timestamp; remux the file with a container that has", uri=path
+            )
         if packet.is_corrupt:
             raise CorruptMediaError(f"{path}: packet {len(pts)} at {at * base:.3f} s is marked corrupt", uri=path)
         pts.append(at)

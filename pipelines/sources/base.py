@@ -1,6 +1,7 @@
 """What a source adapter must offer, and the small helpers adapters share."""
 
 import re
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -11,7 +12,8 @@ from blake3 import blake3
 from pipelines.shards.draft import EpisodeDraft
 from pipelines.unit import Reject
 from schemas.contract import Contract
-from schemas.errors import MissingFileError, UnsafePathError
+from schemas.errors import MissingFileError, UnsafePathError, UsageError
+from schemas.ids import is_slug
 from schemas.shards import SHARD_BYTES
 
 
@@ -109,3 +111,28 @@ def file_seal(path: Path) -> str:
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key under which `demo_10` follows `demo_9`."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+def dataset_name(uri: str) -> str:
+    """Derive a dataset name from a URI: its last part, made a slug.
+
+    Raises:
+        UsageError: nothing usable is left.
+    """
+    last = PurePosixPath(uri.rstrip("/").removeprefix("file://")).stem.lower()
+    name = re.sub(r"[^a-z0-9_.-]+", "-", last).strip("-._")
+    if not is_slug(name):
+        raise UsageError(f"no dataset name can be made from {uri!r}; give one with --as")
+    return name
+
+
+def read_overlay(path: Path) -> dict[str, Any]:
+    """Read a contract overlay from TOML; see `schemas.contract.overlay` for what it may say.
+
+    Raises:
+        UsageError: the file is absent or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"the contract overlay {path} cannot be read: {error}") from error

@@ -25,14 +25,10 @@ def read_barcode(image: np.ndarray) -> int:
     """Read the number back from a decoded picture uint8[side, side, 3]."""
     cell = image.shape[0] // CELLS
     centres = [divmod(bit, CELLS) for bit in range(CELLS * CELLS)]
-    return sum(
-        int(image[r * cell + cell // 2, c * cell + cell // 2].mean() > 180) << bit for bit, (r, c) in enumerate(centres)
-    )
+    return sum(int(image[r * cell + cell // 2, c * cell + cell // 2].mean() > 180) << bit for bit, (r, c) in enumerate(centres))
 
 
-def write_video(
-    path: Path, numbers: list[int], fps: int = 20, codec: str = "libx264", side: int = 64, **options: str
-) -> Path:
+def write_video(path: Path, numbers: list[int], fps: int = 20, codec: str = "libx264", side: int = 64, **options: str) -> Path:
     """Write one frame per number. Without options libx264 uses B-frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as out:

@@ -1,0 +1,40 @@
+# A few verbs. `make demo` and `make test` are all a newcomer needs; both make the environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := tfds,sim,dev
+export PYTHONDONTWRITEBYTECODE ?=
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: demo test check bench docs up down clean
+
+demo: .venv  ## Record, ingest, annotate, mix, export and verify real data; print what was made
+	@$(BIN)/cotrain demo
+
+test: .venv check  ## Lint, types, tests
+	$(BIN)/python -m pytest
+
+check: .venv  ## Lint and types only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+bench: .venv  ## Every benchmark, with ratios against peers
+	@for file in benchmarks/ingest.py benchmarks/export.py; do $(BIN)/python $$file || exit 1; done
+
+docs: .venv  ## Check that the documentation's commands and links exist
+	$(BIN)/python -m pytest tests/test_docs.py
+
+.venv: $(VENV)/.ready
+
+# Rebuilt when the pins change. uv comes from the venv's own pip, so nothing needs to be installed beforehand.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' || { echo "cotrain needs Python 3.12 or newer; set PYTHON=..."; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.8"
+	@start=$$(date +%s); $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(EXTRAS)]" \
+		&& echo "installed in $$(( $$(date +%s) - start )) s"
+	@touch $@
+
+clean:  ## Remove the environment and everything the demo made
+	rm -rf $(VENV) demo lake

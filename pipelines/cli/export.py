@@ -1,0 +1,49 @@
+"""`cotrain export`: episodes become a LeRobot or RLDS dataset."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import DryRunOption, JsonOption, LakeOption, LimitOption, WorkersOption
+
+NAME = "export"
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="A mixture, a dataset, a condition or a SELECT that returns episode_id.")],
+    to: Annotated[str, typer.Option("--to", help="Format: lerobot or rlds.")],
+    out: Annotated[str, typer.Option("--out", help="Folder; every dataset becomes a folder below it.")],
+    sources: Annotated[str, typer.Option("--sources", help="Only these kinds, for example robot,sim.")] = "",
+    fps: Annotated[int | None, typer.Option("--fps", min=1, help="Frame rate of the export. Default: the control rate.")] = None,
+    jpeg_quality: Annotated[int, typer.Option("--jpeg-quality", min=1, max=100, help="RLDS images that are not JPEG yet.")] = 95,
+    val_share: Annotated[float, typer.Option("--val-share", min=0, max=0.9, help="Share of the RLDS val split.")] = 0.1,
+    privileged: Annotated[bool, typer.Option("--privileged", help="Also export simulator state and segmentation.")] = False,
+    lake: LakeOption = None,
+    workers: WorkersOption = None,
+    limit: LimitOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Export to LeRobot v3.0 (video bytes copied) or RLDS (without TensorFlow). Running it again does nothing."""
+    from catalog.lake import Lake
+    from pipelines.cli.console import Console
+    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
+    from pipelines.executors import Execution
+    from pipelines.export import ExportStage
+    from pipelines.exporters.base import ExportOptions
+
+    options = ExportOptions(fps=fps, jpeg_quality=jpeg_quality, val_share=val_share, privileged=privileged)
+    kinds = tuple(k.strip() for k in sources.split(",") if k.strip())
+    stage = ExportStage(Lake.at(lake), what, to, out, kinds, options)
+    running = Running(Console(as_json), Execution(workers=workers), limit)
+    left_out = stage.left_out()
+    for dataset, count in left_out.items():
+        running.console.note(f"left out: {dataset} ({count} episodes): not of the wanted kind, or without actions")
+    if dry_run:
+        running.console.result(describe(stage, running))
+        return 0
+    report = perform(stage, running)
+    folders = [u.payload[0].folder for u in stage.plan()]
+    running.console.text(sentence(report) + "".join(f"\n  {folder}" for folder in folders))
+    running.console.result({"command": NAME, "format": to, "folders": folders, "left_out": left_out, **summary(report)})
+    return exit_code(report)

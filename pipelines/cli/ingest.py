@@ -1,0 +1,57 @@
+"""`cotrain ingest`: a source becomes packet shards and catalog rows."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.options import (
+    DryRunOption, ExecutorOption, JsonOption, LakeOption, LimitOption, RejectsOption, SchedulerOption, WorkersOption,
+)  # fmt: skip
+
+NAME = "ingest"
+
+
+def command(
+    uri: Annotated[str, typer.Argument(help="What to ingest: a folder, a file or a URL.")],
+    dataset: Annotated[str | None, typer.Option("--as", help="Dataset name in the lake. Default: from the URI.")] = None,
+    kind: Annotated[str, typer.Option("--kind", help="Source format; auto recognises it.")] = "auto",
+    licence: Annotated[str | None, typer.Option("--licence", help="Licence to record, for example CC-BY-4.0.")] = None,
+    contract: Annotated[Path | None, typer.Option("--contract", help="TOML with what the source does not say.")] = None,
+    check: Annotated[str, typer.Option("--check", help="Test-decode each camera: none, ends, all.")] = "ends",
+    shard_mb: Annotated[int, typer.Option("--shard-mb", min=1, help="Close a shard at about this size.")] = 256,
+    lake: LakeOption = None,
+    workers: WorkersOption = None,
+    executor: ExecutorOption = "local",
+    scheduler: SchedulerOption = None,
+    unit_timeout: Annotated[float | None, typer.Option("--unit-timeout", help="Kill a unit after this many seconds.")] = None,
+    limit: LimitOption = None,
+    max_rejects: RejectsOption = 0.2,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Ingest a source into packet shards, without re-encoding. Running it again does nothing."""
+    from catalog.lake import Lake
+    from pipelines.cli.console import Console
+    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
+    from pipelines.executors import Execution
+    from pipelines.ingest import IngestStage
+    from pipelines.sources.base import SourceOptions, dataset_name, read_overlay
+    from pipelines.sources.registry import open_source
+    from schemas.errors import UsageError
+    from schemas.shards import steps_schema
+
+    if check not in ("none", "ends", "all"):
+        raise UsageError(f"--check {check!r} is unknown; use none, ends or all")
+    options = SourceOptions(dataset or dataset_name(uri), licence, read_overlay(contract) if contract else None, shard_mb << 20)
+    stage = IngestStage(Lake.at(lake), open_source(uri, options, kind), check)  # pyright: ignore[reportArgumentType]
+    execution = Execution(executor, workers, scheduler, unit_timeout)  # pyright: ignore[reportArgumentType]
+    running = Running(Console(as_json), execution, limit, max_rejects)
+    if dry_run:
+        running.console.result(describe(stage, running, steps_schema(stage.source.contract()).names))
+        return 0
+    report = perform(stage, running)
+    document: dict[str, Any] = {"command": NAME, "dataset": options.dataset, "uri": uri, **summary(report)}
+    running.console.text(f"{options.dataset} <- {uri}\n{sentence(report)}")
+    running.console.result(document)
+    return exit_code(report)

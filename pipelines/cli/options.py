@@ -1,0 +1,16 @@
+"""Options that several commands share, declared once."""
+
+from typing import Annotated
+
+import typer
+
+LakeOption = Annotated[str | None, typer.Option("--lake", help="Lake root, any fsspec URL. Default: $COTRAIN_LAKE, else ./lake.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done (units, bytes, columns) and stop.")]
+LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Do at most this many units, the same ones every time.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="Worker processes; 0 works in this process.")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="Where units run: local or dask.")]
+SchedulerOption = Annotated[str | None, typer.Option("--scheduler", help="Dask scheduler to use, for example tcp://host:8786.")]
+RejectsOption = Annotated[
+    float, typer.Option("--max-rejects", min=0, max=1, help="Stop when more than this share of episodes is rejected.")
+]

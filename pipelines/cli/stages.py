@@ -1,0 +1,90 @@
+"""Runs a stage for a command: dry run, progress, summary, exit code. The same for every stage."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.cli.console import Console, size
+from pipelines.executors import Execution
+from pipelines.unit import STOP_REJECTS, Stage, StageReport, Unit, UnitReport, pending, run_stage
+
+QUARANTINED, NOTHING = 3, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """How a command's stages run."""
+
+    console: Console
+    execution: Execution = field(default_factory=Execution)
+    limit: int | None = None
+    max_rejects: float = STOP_REJECTS
+
+
+def describe(stage: Stage, running: Running, columns: Sequence[str] = ()) -> dict[str, Any]:
+    """Say what a stage would do; the body of `--dry-run`."""
+    units, todo = list(stage.plan()), pending(stage)
+    document = {
+        "stage": stage.name, "units": len(units), "done": len(units) - len(todo), "to_do": len(todo),
+        "episodes": sum(u.episodes for u in todo), "bytes": sum(u.bytes for u in todo), "columns": list(columns),
+    }  # fmt: skip
+    console = running.console
+    console.text(f"{stage.name}: {len(todo)} of {len(units)} units to do, {document['episodes']} episodes, {size(document['bytes'])}")
+    if columns:
+        console.text("columns: " + ", ".join(columns))
+    console.table(("unit", "what", "episodes", "size"), [(u.id, u.label, u.episodes, size(u.bytes)) for u in todo[:50]])
+    return document
+
+
+def perform(stage: Stage, running: Running) -> StageReport:
+    """Run a stage with a progress bar on stderr."""
+    total, finished = 0, 0
+    with running.console.progress(stage.name) as update:
+
+        def on_plan(todo: Sequence[Unit], _done: int) -> None:
+            nonlocal total
+            total = len(todo)
+            update(0, total)
+
+        def on_unit(report: UnitReport) -> None:
+            nonlocal finished
+            finished += 1
+            update(finished, total)
+            for reject in report.rejects:
+                running.console.note(f"quarantined {reject.key}: {reject.error}: {reject.message}")
+
+        return run_stage(
+            stage, execution=running.execution, limit=running.limit, stop_rejects=running.max_rejects,
+            on_plan=on_plan, on_unit=on_unit,
+        )  # fmt: skip
+
+
+def summary(report: StageReport) -> dict[str, Any]:
+    """Return a stage report as a JSON document."""
+    return {
+        "stage": report.stage, "seconds": round(report.seconds, 3), "units": len(report.units),
+        "done": report.count("done"), "recovered": report.count("recovered"), "skipped": report.count("skipped"),
+        "failed": report.count("failed"), "rows": report.total("rows"), "frames": report.total("frames"),
+        "bytes": report.total("bytes"),
+        "quarantine": [{"key": r.key, "uri": r.uri, "error": r.error, "message": r.message} for r in report.rejects],
+    }  # fmt: skip
+
+
+def sentence(report: StageReport) -> str:
+    """Say in one line how a stage went."""
+    if report.worked == 0 and not report.rejects:
+        return f"{report.stage}: nothing to do, all {len(report.units)} units are already there"
+    rate = report.total("frames") / report.seconds if report.seconds else 0
+    frames = f", {report.total('frames'):,} frames ({rate:,.0f}/s)" if report.total("frames") else ""
+    text = f"{report.stage}: {report.worked} units, {report.total('rows'):,} rows{frames}, {size(report.total('bytes'))}"
+    skipped = f", {report.count('skipped')} already there" if report.count("skipped") else ""
+    rejects = f", {len(report.rejects)} in quarantine" if report.rejects else ""
+    return f"{text} in {report.seconds:.1f} s{skipped}{rejects}"
+
+
+def exit_code(report: StageReport) -> int:
+    """Return 0, or 3 where something is in quarantine, or 4 where nothing else was."""
+    if not report.rejects:
+        return 0
+    usable = report.total("rows") or report.count("skipped")
+    return QUARANTINED if usable else NOTHING

@@ -1,0 +1,47 @@
+"""`cotrain verify`: re-read exports with the formats' own readers."""
+
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import DryRunOption, JsonOption, LakeOption
+
+NAME = "verify"
+
+
+def command(
+    out: Annotated[str, typer.Argument(help="An exported folder, or the folder several datasets were exported to.")],
+    every: Annotated[int, typer.Option("--every", min=1, help="Compare every n-th frame; every step is compared.")] = 10,
+    lake: LakeOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Compare exports with the lake, through LeRobotDataset and TFDS. Exits with 1 where anything differs."""
+    import json
+
+    import polars as pl
+
+    from catalog.lake import Lake
+    from catalog.tables import Catalog
+    from pipelines.cli.console import Console
+    from pipelines.cli.stages import Running, describe, perform, summary
+    from pipelines.verify import VerifyStage
+
+    where = Lake.at(lake)
+    stage, running = VerifyStage(where, out, every), Running(Console(as_json))
+    if dry_run:
+        running.console.result(describe(stage, running))
+        return 0
+    report = perform(stage, running)
+    uris = [u.label for u in stage.plan()]
+    rows = Catalog(where).latest("publications").filter(pl.col("uri").is_in(uris)).collect()
+    found = [{"uri": r["uri"], "format": r["format"]} | json.loads(r["report"])["verify"] for r in rows.iter_rows(named=True)]
+    shown = [
+        (f["format"], f["uri"], f["reader"], f["steps_compared"], f["frames_compared"], len(f["differences"]), len(f["warnings"]))
+        for f in found
+    ]
+    running.console.table(("format", "export", "reader", "steps", "frames", "differences", "warnings"), shown)
+    if report.worked == 0:
+        running.console.text("verify: nothing to do, these exports were verified before and have not changed")
+    running.console.result({"command": NAME, "exports": found, **summary(report)})
+    return 0

@@ -1,0 +1,202 @@
+"""The export stage: chooses episodes, hands each dataset to a format's exporter, and makes the result visible in one step.
+
+One dataset of the lake becomes one dataset of the export, because episodes of one export share one contract. A folder is either
+absent or complete: exporters write into a temporary folder beside it, which is renamed when they are done.
+"""
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import polars as pl
+import pyarrow as pa
+
+from catalog.lake import Lake
+from catalog.tables import Catalog
+from pipelines.annotations import motion_rows
+from pipelines.exporters.base import ExportEpisode, Exporter, ExportJob, ExportOptions
+from pipelines.exporters.registry import EXPORTERS
+from pipelines.selection import Selection, choose
+from pipelines.shards.reader import open_shard
+from pipelines.unit import Output, Unit
+from schemas.contract import Contract
+from schemas.errors import LakeError, UsageError
+from schemas.ids import digest, unit_id
+
+CODE = "1"
+SEAL = ".cotrain-export"  # in the exported folder: the id of what it holds
+
+
+@dataclass(frozen=True, slots=True)
+class ExportPlan:
+    """One dataset to export, by reference: everything needed to build the job again, as JSON."""
+
+    format: str
+    dataset: str
+    folder: str
+    episode_ids: tuple[str, ...]
+    options: dict[str, Any]
+    mixture: str | None = None
+    mixture_hash: str | None = None
+    pins: dict[str, int | None] = field(default_factory=dict[str, int | None])
+
+    def to_json(self) -> str:
+        """Return the JSON text kept in the `publications` table."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ExportPlan":
+        """Read what `to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**raw | {"episode_ids": tuple(raw["episode_ids"])})
+
+
+@dataclass(frozen=True, slots=True)
+class ExportStage:
+    """Export a mixture, dataset or query.
+
+    Attributes:
+        lake: where the episodes are.
+        what: see `pipelines.selection.choose`.
+        format: a name in `pipelines.exporters.registry`.
+        out: local folder; each dataset becomes a folder below it.
+        kinds: only sources of these kinds (`human`, `robot`, `sim`); empty means all.
+        options: passed to the exporter.
+    """
+
+    lake: Lake
+    what: str
+    format: str
+    out: str
+    kinds: tuple[str, ...] = ()
+    options: ExportOptions = field(default_factory=ExportOptions)
+    name: str = "export"
+
+    def plan(self) -> Sequence[Unit]:
+        """One unit per dataset in the selection that has actions; see `left_out` for the others."""
+        exporter, catalog = EXPORTERS.load(self.format), Catalog(self.lake)
+        chosen, history = self._chosen(), catalog.scan("publications").collect()
+        units: list[Unit] = []
+        for (dataset,), episodes in chosen.episodes.group_by("dataset", maintain_order=True):
+            plan = self._plan_of(str(dataset), episodes, chosen)
+            content = content_id(exporter, plan, catalog)
+            past = history.filter((pl.col("uri") == plan.folder) & (pl.col("content_hash") == content)).height
+            # A folder that was deleted or overwritten is exported again, although its unit once ran.
+            inputs = [content, plan.folder, 0 if is_current(plan.folder, content) else past]
+            size = int(episodes["bytes"].sum())
+            name = unit_id(self.name, inputs, None, CODE)
+            units.append(Unit(name, self.name, str(dataset), f"{dataset} -> {plan.folder}", (plan, content), size, episodes.height))
+        return units
+
+    def left_out(self) -> dict[str, int]:
+        """Return, per dataset of the selection that this export skips, its number of episodes."""
+        every, kept = choose(self.lake, self.what).episodes, set(self._chosen().episodes["episode_id"])
+        skipped = every.filter(~pl.col("episode_id").is_in(list(kept)))
+        return {str(d): n for d, n in skipped.group_by("dataset").len().sort("dataset").iter_rows()}
+
+    def work(self, unit: Unit) -> Output:
+        """Write one dataset and give it its name."""
+        plan, content = unit.payload
+        target = Path(plan.folder)
+        temporary = target.with_name(f".{target.name}.tmp-{uuid.uuid4().hex[:8]}")
+        temporary.mkdir(parents=True)
+        try:
+            job = build_job(self.lake, plan, temporary)
+            report = EXPORTERS.load(plan.format)().export(job)
+            (temporary / SEAL).write_text(content)
+            _swap(temporary, target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        row = {
+            "uri": plan.folder, "format": plan.format, "mixture": plan.mixture, "mixture_hash": plan.mixture_hash,
+            "episodes": report.episodes, "rows": report.rows, "bytes": report.bytes, "content_hash": content, "verified": False,
+            "report": json.dumps({"plan": json.loads(plan.to_json()), "export": asdict(report)}),
+        }  # fmt: skip
+        frames = report.copied + report.transcoded
+        return Output((), {"publications": pa.Table.from_pylist([row])}, (), report.rows, frames, report.bytes)
+
+    def _chosen(self) -> Selection:
+        selection = choose(self.lake, self.what)
+        episodes = selection.episodes.filter(pl.col("has_action"))
+        if self.kinds:
+            episodes = episodes.filter(pl.col("source").is_in(list(self.kinds)))
+        if episodes.is_empty():
+            kinds = f" of kind {', '.join(self.kinds)}" if self.kinds else ""
+            raise UsageError(f"{self.what!r} holds no episodes{kinds} with actions, so there is nothing to export as {self.format}")
+        return Selection(episodes, selection.mixture, selection.mixture_hash, selection.pins)
+
+    def _plan_of(self, dataset: str, episodes: pl.DataFrame, chosen: Selection) -> ExportPlan:
+        if urlsplit(self.out).scheme not in ("", "file"):
+            raise UsageError(f"--out {self.out} is not a local folder; export locally, then copy the finished folder")
+        folder = Path(self.out.removeprefix("file://")).expanduser().resolve() / dataset
+        ids = tuple(episodes["episode_id"].to_list())
+        return ExportPlan(
+            self.format, dataset, str(folder), ids, asdict(self.options), chosen.mixture, chosen.mixture_hash, chosen.pins
+        )
+
+
+def build_job(lake: Lake, plan: ExportPlan, folder: Path) -> ExportJob:
+    """Build an exporter's job from its plan; `verify` builds the same one again.
+
+    Raises:
+        LakeError: an episode has gone, or the dataset's shards disagree about its contract.
+    """
+    rows = _rows(Catalog(lake), plan)
+    episodes = tuple(ExportEpisode(r["episode_id"], r["dataset"], r["shard"], r) for r in rows.iter_rows(named=True))
+    language = motion_rows(Catalog(lake), rows)
+    provenance = {
+        "cotrain": digest([plan.format, plan.dataset])[:8], "lake": lake.root, "dataset": plan.dataset, "mixture": plan.mixture,
+        "mixture_hash": plan.mixture_hash, "pins": plan.pins,
+        "episodes": [{k: r[k] for k in ("episode_id", "key", "uri", "content_hash", "licence")} for r in rows.iter_rows(named=True)],
+    }  # fmt: skip
+    return ExportJob(
+        lake, plan.dataset, _contract(lake, rows), episodes, folder, ExportOptions(**plan.options), language, provenance
+    )
+
+
+def content_id(exporter: type[Exporter], plan: ExportPlan, catalog: Catalog) -> str:
+    """Identify what an export holds: exporter version, options, episode contents and the texts joined to them."""
+    rows = _rows(catalog, plan)
+    texts = {k: [(r.style, r.text, r.start_ns) for r in v] for k, v in motion_rows(catalog, rows).items()}
+    episodes = rows.select("episode_id", "content_hash").rows()
+    return digest([exporter.name, exporter.version, plan.options, episodes, texts])
+
+
+def is_current(folder: str, content: str) -> bool:
+    """Tell whether `folder` is a finished export of exactly `content`."""
+    seal = Path(folder) / SEAL
+    return seal.is_file() and seal.read_text() == content
+
+
+def _rows(catalog: Catalog, plan: ExportPlan) -> pl.DataFrame:
+    wanted = pl.DataFrame({"episode_id": plan.episode_ids})
+    known = catalog.latest("episodes", plan.pins.get("episodes")).collect()
+    rows = known.join(wanted, on="episode_id", how="semi").sort("dataset", "shard", "first_row")
+    if rows.height != wanted.height:
+        raise LakeError(f"{wanted.height - rows.height} of the {wanted.height} episodes of {plan.folder} are no longer in the catalog")
+    return rows
+
+
+def _contract(lake: Lake, rows: pl.DataFrame) -> Contract:
+    pairs = rows.select("dataset", "shard").unique().rows()
+    contracts = {open_shard(lake, dataset, shard).contract.to_json() for dataset, shard in pairs}
+    if len(contracts) > 1:
+        raise LakeError(
+            f"the shards of {pairs[0][0]} were written under {len(contracts)} different contracts; ingest the dataset again, "
+            "or export a selection that shares one"
+        )
+    return Contract.from_json(contracts.pop())
+
+
+def _swap(finished: Path, target: Path) -> None:
+    """Give `finished` its name; an older export under that name goes away only after it has been moved aside."""
+    old = target.with_name(f".{target.name}.old-{uuid.uuid4().hex[:8]}")
+    if target.exists():
+        target.rename(old)
+    finished.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
