@@ -58,7 +58,7 @@ class Track:
     def _bytes(self) -> tuple[npt.NDArray[np.int64], memoryview]:
         column = self.batch.column("data")
         offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
-        return offsets, memoryview(column.buffers()[2] or b"")
+        return offsets, memoryview(column.buffers()[2] or b"").cast("B")  # Arrow says signed, JPEG decoders want unsigned
 
     def packet(self, row: int) -> Any:
         """Return the encoded bytes of `row`, without copying."""

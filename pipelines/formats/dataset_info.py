@@ -1,0 +1,113 @@
+"""The `dataset_info.json` of a TFDS dataset, and the shard names it implies. It is written last: a folder that has one is whole."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from schemas.errors import MalformedSourceError, MissingFileError
+
+FILE = "dataset_info.json"
+TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split: the number of records in each of its shards, and the bytes of their payloads together."""
+
+    name: str
+    shard_lengths: tuple[int, ...]
+    bytes: int
+    template: str = TEMPLATE
+
+    @property
+    def records(self) -> int:
+        """Records in all shards."""
+        return sum(self.shard_lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What TFDS needs to know besides the features."""
+
+    name: str
+    version: str
+    splits: tuple[Split, ...]
+    description: str = ""
+    licence: str = ""
+    notes: str = ""
+    file_format: str = "tfrecord"
+
+    def split(self, name: str) -> Split:
+        """Return the split called `name`.
+
+        Raises:
+            MalformedSourceError: there is none.
+        """
+        for split in self.splits:
+            if split.name == name:
+                return split
+        raise MalformedSourceError(f"{self.name} has no split {name!r}; it has {[s.name for s in self.splits]}")
+
+    def shards(self, split: Split) -> list[str]:
+        """Return the file names of a split's shards, in order."""
+        count = len(split.shard_lengths)
+        return [shard_name(self.name, split.name, i, count, split.template, self.file_format) for i in range(count)]
+
+    def to_json(self) -> str:
+        """Return the file's text, with 64-bit integers as strings, as protobuf's JSON form wants them."""
+        splits = [
+            {"name": s.name, "filepathTemplate": s.template, "numBytes": str(s.bytes),
+             "shardLengths": [str(n) for n in s.shard_lengths]}
+            for s in self.splits
+        ]  # fmt: skip
+        body: dict[str, Any] = {
+            "name": self.name, "version": self.version, "description": self.description, "fileFormat": self.file_format,
+            "releaseNotes": {self.version: self.notes} if self.notes else {}, "splits": splits,
+        }  # fmt: skip
+        if self.licence:
+            body["redistributionInfo"] = {"license": self.licence}
+        return json.dumps(body, indent=2)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the `dataset_info.json` of a version folder.
+
+        Raises:
+            MissingFileError: there is none, so the dataset is absent or was never finished.
+            MalformedSourceError: it is not what TFDS writes.
+        """
+        path = folder / FILE
+        try:
+            raw: dict[str, Any] = json.loads(path.read_text())
+            splits = tuple(
+                Split(s["name"], tuple(map(int, s.get("shardLengths", ()))), int(s.get("numBytes", 0)),
+                      s.get("filepathTemplate") or TEMPLATE)
+                for s in raw.get("splits", ())
+            )  # fmt: skip
+            return cls(
+                raw["name"], raw["version"], splits, raw.get("description", ""),
+                raw.get("redistributionInfo", {}).get("license", ""), raw.get("releaseNotes", {}).get(raw["version"], ""),
+                raw.get("fileFormat") or "tfrecord",
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise MissingFileError(
+                f"{path} does not exist: the dataset is not there, or was never finished", uri=str(path)
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise MalformedSourceError(f"{path} is not a dataset_info.json: {error!r}", uri=str(path)) from error
+
+
+def shard_name(dataset: str, split: str, index: int, count: int, template: str = TEMPLATE, file_format: str = "tfrecord") -> str:
+    """Return the file name of shard `index` of `count`, for example `toy-train.tfrecord-00000-of-00002`."""
+    return template.format(
+        DATASET=dataset, SPLIT=split, FILEFORMAT=file_format, SHARD_INDEX=f"{index:05d}", NUM_SHARDS=f"{count:05d}",
+        SHARD_X_OF_Y=f"{index:05d}-of-{count:05d}",
+    )  # fmt: skip
+
+
+def tfds_name(name: str) -> str:
+    """Return the nearest name TFDS accepts: a letter, then letters, digits and underscores."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII).lower()
+    return plain if plain[:1].isalpha() else f"d_{plain}"

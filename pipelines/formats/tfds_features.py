@@ -1,0 +1,180 @@
+"""The feature tree of a TFDS dataset: `features.json` out and in, and the names its leaves have inside a record.
+
+Only what RLDS uses is modelled: dictionaries, sequences (of which `Dataset` is one), tensors, pictures and texts. Other leaves
+that are plain tensors on the wire (`ClassLabel`, `BBoxFeature`, ...) are read as such.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from schemas.errors import MalformedSourceError, MissingFileError
+
+FILE = "features.json"
+PREFIX = "tensorflow_datasets.core.features."
+LABELS = {"classLabel": ((), "int64"), "boundingBox": ((4,), "float32")}  # leaves that are tensors on the wire
+type Encoding = Literal["none", "bytes", "zlib"]
+type Wire = Literal["bytes", "float", "int64"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """Numbers of one `shape` (-1: unknown) and numpy `dtype`. `encoding` other than `none` stores raw little-endian bytes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    encoding: Encoding = "none"
+    doc: str = ""
+
+    @property
+    def wire(self) -> Wire:
+        """Which list of an Example holds it."""
+        if self.encoding != "none" or self.dtype in ("string", "object", "str", "bytes"):
+            return "bytes"
+        return "float" if "float" in self.dtype else "int64"
+
+    @property
+    def size(self) -> int:
+        """Number of scalars, negative if unknown."""
+        size = 1
+        for dim in self.shape:
+            size *= dim
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An encoded picture. `shape` is height, width, channels with -1 for unknown sides; `format` is `jpeg` or `png`."""
+
+    shape: tuple[int, int, int]
+    format: str
+    dtype: str = "uint8"
+    doc: str = ""
+    wire: ClassVar[Wire] = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A UTF-8 string."""
+
+    doc: str = ""
+    wire: ClassVar[Wire] = "bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    """A list of `feature`; `dataset` marks the nested dataset that holds an episode's steps."""
+
+    feature: "Node"
+    dataset: bool = False
+    length: int = -1
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Named features."""
+
+    features: Mapping[str, "Node"] = field(default_factory=dict[str, "Node"])
+    doc: str = ""
+
+
+type Leaf = Tensor | Image | Text
+type Node = Leaf | Sequence | Group
+
+
+def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Yield every leaf with its name in a record, for example `steps/observation/front`."""
+    match node:
+        case Group():
+            for name, child in node.features.items():
+                yield from leaves(child, f"{path}/{name}" if path else name)
+        case Sequence():
+            yield from leaves(node.feature, path)
+        case _:
+            yield path, node
+
+
+def features_json(root: Group) -> str:
+    """Return the text of `features.json`."""
+    return json.dumps(_encode(root), indent=2)
+
+
+def read_features(folder: Path) -> Group:
+    """Read the `features.json` of a dataset's version folder.
+
+    Raises:
+        MissingFileError: there is none.
+        MalformedSourceError: it is not JSON, or describes a feature cotrain does not know.
+    """
+    path = folder / FILE
+    try:
+        root = _decode(json.loads(path.read_text()), "")
+    except FileNotFoundError as error:
+        raise MissingFileError(
+            f"{path} does not exist: {folder} is not a TFDS dataset's version folder", uri=str(path)
+        ) from error
+    except json.JSONDecodeError as error:
+        raise MalformedSourceError(f"{path} is not JSON: {error}", uri=str(path)) from error
+    except MalformedSourceError as error:
+        error.uri = str(path)
+        error.add_note(f"in {path}")
+        raise
+    if not isinstance(root, Group):
+        raise MalformedSourceError(f"{path} does not start with a FeaturesDict", uri=str(path))
+    return root
+
+
+def _encode(node: Node) -> dict[str, Any]:
+    match node:
+        case Group():
+            kind = "features_dict.FeaturesDict"
+            body: Any = {"featuresDict": {"features": {name: _encode(child) for name, child in node.features.items()}}}
+        case Sequence():
+            kind = "dataset_feature.Dataset" if node.dataset else "sequence_feature.Sequence"
+            body = {"sequence": {"feature": _encode(node.feature), "length": str(node.length)}}
+        case Tensor():
+            kind = "tensor_feature.Tensor" if node.shape else "scalar.Scalar"
+            body = {"tensor": {"shape": _dimensions(node.shape), "dtype": node.dtype, "encoding": node.encoding}}
+        case Image():
+            kind = "image_feature.Image"
+            body = {"image": {"shape": _dimensions(node.shape), "dtype": node.dtype, "encodingFormat": node.format}}
+        case Text():
+            kind, body = "text_feature.Text", {"text": {}}
+    described = {"description": node.doc} if node.doc else {}
+    return {"pythonClassName": PREFIX + kind} | body | described
+
+
+def _decode(raw: dict[str, Any], path: str) -> Node:
+    doc: str = raw.get("description", "")
+    if "featuresDict" in raw:
+        children = raw["featuresDict"].get("features", {})
+        return Group({name: _decode(child, f"{path}/{name}") for name, child in children.items()}, doc)
+    if "sequence" in raw:
+        body = raw["sequence"]
+        dataset = raw.get("pythonClassName", "").endswith(".Dataset")
+        return Sequence(_decode(body["feature"], path), dataset, int(body.get("length", -1)), doc)
+    if "tensor" in raw:
+        body = raw["tensor"]
+        return Tensor(_shape(body), body["dtype"], body.get("encoding", "none") or "none", doc)
+    if "image" in raw:
+        body = raw["image"]
+        height, width, channels = _shape(body) or (-1, -1, 3)
+        return Image((height, width, channels), body.get("encodingFormat", "") or "png", body.get("dtype", "uint8"), doc)
+    if "text" in raw:
+        return Text(doc)
+    for key, (shape, dtype) in LABELS.items():
+        if key in raw:
+            return Tensor(shape, dtype, "none", doc)
+    kind = raw.get("pythonClassName", "a feature without a class")
+    raise MalformedSourceError(f"the feature {path.strip('/') or 'at the root'} is {kind}, which cotrain cannot read yet")
+
+
+def _dimensions(shape: tuple[int, ...]) -> dict[str, Any]:
+    return {"dimensions": [str(dim) for dim in shape]} if shape else {}
+
+
+def _shape(body: dict[str, Any]) -> tuple[int, ...]:
+    return tuple(int(dim) for dim in body.get("shape", {}).get("dimensions", ()))
