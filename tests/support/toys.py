@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from catalog.lake import Lake
+from pipelines.executors import Execution
 from pipelines.ingest import IngestStage
 from pipelines.shards.draft import EpisodeDraft, build_steps
 from pipelines.shards.encode import encode_h264
@@ -77,4 +78,4 @@ class ToySource:
 
 def ingest_toy(lake: Lake, source: ToySource | None = None) -> StageReport:
     """Ingest the toy source in this process."""
-    return run_stage(IngestStage(lake, source or ToySource()))
+    return run_stage(IngestStage(lake, source or ToySource()), execution=Execution(workers=0))

@@ -1,0 +1,1 @@
+"""From a mixture or a dataset to training samples: windows in seconds, LeRobot's names, decoded from packet shards."""

@@ -1,0 +1,128 @@
+"""A mixture as a torch map-style dataset: sample t is draw t of the plan, whatever the worker, rank or batch.
+
+The first form of the loader: one thread per process, one sample at a time.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from pipelines.loader.collate import Collate, layout
+from pipelines.loader.samples import Sample, SampleReader
+from pipelines.mixture.index import Index, Split
+from pipelines.mixture.plan import Order, rank_slice
+from schemas.errors import UsageError
+
+
+class MixtureDataset(Dataset[Sample]):
+    """Draws of a mixture (or steps of a dataset) as LeRobot-named samples.
+
+    `dataset[t]` is a pure function of t: pictures uint8 [3, H, W] (with a window [K, 3, H, W]), features with their own dtype,
+    `<key>_is_pad` bool[K] beside every window, `task` and the other texts of `SampleReader.read` as str, and `index` = t. A field
+    that a source lacks is absent; `collate` pads and masks it.
+    """
+
+    def __init__(self, reader: SampleReader, index: Index, order: Order, split: Split = "train") -> None:
+        self.reader, self.index, self.order = reader, index, order
+        self.split: Split = split
+        self.collate = Collate(layout(reader.fields.values(), reader.image_size))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.__getitems__([position])[0]
+
+    def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
+        """Return the samples of several positions: what `DataLoader` calls with a whole batch."""
+        draws = self.order.draw(positions)
+        samples: list[Sample] = []
+        for position, source, item in zip(positions, draws.source.tolist(), draws.item, strict=True):
+            rows, steps = self.index.find(self.order.sources[source].name, self.split, np.array([item]))
+            sample = self.reader.read(self.index.row(int(rows[0])), int(steps[0]))
+            samples.append(_tensors(sample | {"index": int(position)}))
+        return samples
+
+    def batches(
+        self,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        resume: Mapping[str, Any] | None = None,
+        drop_last: bool = True,
+    ) -> "Batches":
+        """Return the batch sampler of one rank.
+
+        Args:
+            batch_size: of the whole world; each rank gets `batch_size / world` samples of it.
+            rank: this process.
+            world: number of processes.
+            resume: what `Batches.state` returned, in a run of any world and batch size.
+            drop_last: leave out an incomplete last batch.
+
+        Raises:
+            UsageError: the batch does not divide evenly, or `resume` belongs to another order.
+        """
+        if resume is not None and resume["plan"] != self.order.hash:
+            raise UsageError(
+                f"the saved position belongs to plan {resume['plan']}, this mixture's is {self.order.hash}; "
+                "open the mixture by the hash it was trained with, or start at the beginning"
+            )
+        start = 0 if resume is None else int(resume["position"])
+        return Batches(self.order.hash, len(self), batch_size, rank, world, start, drop_last)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """A batch sampler for `DataLoader(batch_sampler=...)`: contiguous positions, sliced by rank.
+
+    `start` is the first position; batch b of the world covers `[start + b * batch_size, start + (b + 1) * batch_size)`.
+    """
+
+    plan: str
+    samples: int
+    batch_size: int
+    rank: int = 0
+    world: int = 1
+    start: int = 0
+    drop_last: bool = True
+
+    def __post_init__(self) -> None:
+        rank_slice(0, self.batch_size, self.rank, self.world)
+        if not 0 <= self.start <= self.samples:
+            raise UsageError(f"position {self.start} is not inside the order's {self.samples} draws")
+
+    def __len__(self) -> int:
+        left = self.samples - self.start
+        return left // self.batch_size if self.drop_last else -(-left // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in range(len(self)):
+            first, last = rank_slice(batch, self.batch_size, self.rank, self.world)
+            if self.start + (batch + 1) * self.batch_size > self.samples:
+                first, last = self._rest(batch)
+            yield list(range(self.start + first, self.start + last))
+
+    def state(self, batches: int) -> dict[str, Any]:
+        """Return what `resume` needs after `batches` batches: the order and one position."""
+        return {"plan": self.plan, "position": min(self.start + batches * self.batch_size, self.samples)}
+
+    def _rest(self, batch: int) -> tuple[int, int]:
+        begin = batch * self.batch_size
+        rest = self.samples - self.start - begin
+        return begin + rest * self.rank // self.world, begin + rest * (self.rank + 1) // self.world
+
+
+def _tensors(sample: Sample) -> Sample:
+    return {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else _scalar(v) for k, v in sample.items()}
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, float):
+        return torch.tensor(value, dtype=torch.float32)
+    return value if isinstance(value, str) else torch.as_tensor(value)

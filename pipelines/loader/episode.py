@@ -1,0 +1,76 @@
+"""One episode, mapped: its clock, features and frame numbers as arrays that a random step can be read from at no cost."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from catalog.lake import Lake
+from pipelines.shards.reader import Shard, open_shard
+from transforms.columns import feature_array
+from transforms.windows import Window, period_ns, window
+
+OPEN_EPISODES = 1024  # views hold no pixels and no packets, only mapped arrays
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """Read-only arrays of one episode; build it through `episode_view`."""
+
+    shard: Shard
+    episode_id: str
+
+    @cached_property
+    def steps(self) -> pa.Table:
+        """The episode's rows of the shard."""
+        return self.shard.episode_steps(self.episode_id)
+
+    @cached_property
+    def t_ns(self) -> npt.NDArray[np.int64]:
+        """Time of each step on the episode clock, int64[T]."""
+        return self.steps.column("t_ns").to_numpy()
+
+    @cached_property
+    def period_ns(self) -> int:
+        """Median time between steps."""
+        return period_ns(self.t_ns, self.shard.contract.control_hz)
+
+    @cached_property
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        return {}
+
+    def feature(self, name: str) -> npt.NDArray[Any]:
+        """Return a numeric feature, [T, *shape]."""
+        if name not in self._arrays:
+            self._arrays[name] = feature_array(self.steps, self.shard.contract.feature(name))
+        return self._arrays[name]
+
+    def frames(self, camera: str) -> npt.NDArray[np.int32]:
+        """Return which frame of `camera` each step sees, int32[T], -1 for none."""
+        name = f"frame.{camera}"
+        if name not in self._arrays:
+            self._arrays[name] = self.steps.column(name).to_numpy()
+        return self._arrays[name]
+
+    def text(self, column: str, step: int) -> str:
+        """Return a string column at one step; empty where it says nothing."""
+        return self.steps.column(column)[step].as_py() or ""
+
+    def window(self, step: int, offsets_ns: tuple[int, ...], match: Any) -> Window:
+        """Resolve a window around `step`; arrays of the result are [1, K]."""
+        return window(self.t_ns, [step], offsets_ns, hold_ns=self.period_ns, match=match)
+
+    def pictures(self, camera: str, frames: npt.NDArray[np.int32], *, masks: bool) -> npt.NDArray[Any]:
+        """Decode frames to uint8[n, H, W, 3], or masks to int32[n, H, W, 1]."""
+        if masks:
+            return self.shard.read_masks(self.episode_id, camera, frames).astype(np.int32)[..., None]
+        return self.shard.read(self.episode_id, camera, frames)
+
+
+@lru_cache(maxsize=OPEN_EPISODES)
+def episode_view(lake: Lake, dataset: str, shard: str, episode_id: str) -> EpisodeView:
+    """Return the episode, mapped once per process."""
+    return EpisodeView(open_shard(lake, dataset, shard), episode_id)

@@ -1,0 +1,79 @@
+"""The one call of the read path: a mixture, a dataset or a query becomes a torch dataset."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from catalog.lake import Lake
+from catalog.tables import Catalog
+from pipelines.loader.fields import Windows, check_keys, fields_of
+from pipelines.loader.samples import SampleReader
+from pipelines.mixture.compile import contracts_of
+from pipelines.mixture.index import Split, build_index
+from pipelines.mixture.manifest import Mixture, open_mixture
+from pipelines.mixture.plan import InOrder, PlanSource
+from pipelines.selection import Selection, choose
+from schemas.errors import UsageError
+from schemas.mixture import WindowSpec
+
+if TYPE_CHECKING:
+    from pipelines.loader.dataset import MixtureDataset
+
+
+def load(
+    what: Mixture | str,
+    lake: Lake | str | Path | None = None,
+    *,
+    windows: Windows | None = None,
+    split: Split = "train",
+    keys: Sequence[str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> "MixtureDataset":
+    """Return the samples of a mixture in the order of its plan, or those of a dataset step by step.
+
+    Args:
+        what: an open mixture, `mixture:NAME[@HASH]`, `dataset:NAME`, a bare name of either, or a condition on episodes.
+        lake: where it is; None: `$COTRAIN_LAKE`, else `./lake`. An open mixture brings its own.
+        windows: what a sample holds around its step, in seconds: a `WindowSpec`, or offsets per key like LeRobot's
+            `delta_timestamps` (matched to the nearest step, as there). None: what the mixture's spec says; the step alone for a dataset.
+        split: `train` follows the plan; `val` is every held-out step once, in order.
+        keys: features and cameras to read; None: all that are neither privileged nor depth or segmentation.
+        image_size: (height, width) to fit every picture into; None: as stored.
+
+    Raises:
+        UsageError: nothing has that name, or `keys` or `windows` names something no dataset has.
+        LakeError: the mixture's files do not match its hash.
+
+    Example:
+        >>> dataset = load("demo", windows=WindowSpec(observation_s=(-0.1, 0.0), action_horizon_s=0.8, action_hz=20))
+        >>> loader = DataLoader(dataset, batch_sampler=dataset.batches(64), collate_fn=dataset.collate, num_workers=2)
+    """
+    from pipelines.loader.dataset import MixtureDataset
+
+    home = what.lake if isinstance(what, Mixture) else lake if isinstance(lake, Lake) else Lake.at(lake)
+    found = what if isinstance(what, Mixture) else _find(home, what)
+    if isinstance(found, Mixture):
+        spec, contracts = windows or found.spec.windows, found.contracts
+        index, order = found.index, found.order(split)
+    else:
+        if split != "train":
+            raise UsageError(f"{what!r} is not a mixture and holds nothing out; load it without split, or mix it with split.val")
+        spec, name = windows or WindowSpec(), str(what).removeprefix("dataset:")
+        contracts = contracts_of(Catalog(home), found.pins, set(found.episodes["dataset"].unique()))
+        index = build_index([(name, "train", found.episodes)])
+        order = InOrder((PlanSource(name, name, index.items(name, "train")),))
+    if not len(order):
+        raise UsageError(
+            f"{what!r} has no {split} step" + ("; set split.val in its spec and mix again" if split == "val" else "")
+        )
+    fields = {dataset: fields_of(contract, spec, keys) for dataset, contract in contracts.items()}
+    check_keys(contracts.values(), spec, keys)
+    match = spec.match if isinstance(spec, WindowSpec) else "nearest"
+    return MixtureDataset(SampleReader(home, fields, match, image_size), index, order, split)
+
+
+def _find(lake: Lake, what: str) -> Mixture | Selection:
+    selection = choose(lake, what)
+    if selection.mixture is None:
+        return selection
+    return open_mixture(lake, selection.mixture, selection.mixture_hash)

@@ -1,0 +1,206 @@
+"""The order of a mixture, computed from a position alone: draw t -> (source, epoch, item).
+
+Nothing here depends on world size, workers or what was drawn before, so the only state of a run is one integer. Sources are
+interleaved by `transforms.interleave` and each is walked by one `transforms.permutation` per epoch: exact shares at every prefix
+and no item twice before its source is through.
+
+What it does not do: hide the order (it is not cryptography), keep overlapping windows of one episode apart (only chance does), or
+make shares exact in anything but samples.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import UsageError
+from schemas.ids import canonical_json, digest
+from transforms.interleave import Interleave, interleave
+from transforms.permutation import permutation
+
+I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSource:
+    """A source as the plan sees it. `id` seeds its order: the same id and seed give the same order in every mixture."""
+
+    name: str
+    id: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A stretch of `samples` draws with fixed shares: `quotas[i]` of every `sum(quotas)` draws are source i."""
+
+    samples: int
+    quotas: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What a run of positions draws; three int64[n]. `item` is in `range(items)` of its source."""
+
+    source: I64
+    epoch: I64
+    item: I64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole order. Built from `sources` and `phases`; a source's coverage continues from one phase into the next."""
+
+    seed: int
+    sources: tuple[PlanSource, ...]
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        for number, phase in enumerate(self.phases):
+            if len(phase.quotas) != len(self.sources):
+                raise UsageError(f"phase {number} has {len(phase.quotas)} quotas for {len(self.sources)} sources")
+            for source, quota in zip(self.sources, phase.quotas, strict=True):
+                if quota and source.items < 1:
+                    raise UsageError(f"source {source.name} has a share in phase {number} but no item to draw")
+        if len({s.id for s in self.sources}) != len(self.sources):
+            raise UsageError("two sources have the same id and would be drawn in the same order; give them different names")
+
+    def __len__(self) -> int:
+        """Number of draws."""
+        return self._starts[-1]
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the order: equal hashes draw the same items at every position."""
+        return digest(self.to_dict())[:20]
+
+    def draw(self, positions: npt.ArrayLike) -> Draws:
+        """Return what each position draws; any order, any subset. Costs least in blocks of some thousands.
+
+        Raises:
+            IndexError: a position is outside the plan.
+        """
+        at = np.asarray(positions, np.int64).reshape(-1)
+        if len(at) and (at.min() < 0 or at.max() >= len(self)):
+            raise IndexError(f"draws {at.min()} to {at.max()} are not all inside the plan's {len(self)}")
+        source, ordinal = self._locate(at)
+        epoch, item = np.empty_like(ordinal), np.empty_like(ordinal)
+        for s in np.unique(source).tolist():
+            mine = source == s
+            epoch[mine], item[mine] = self._items(self.sources[s], ordinal[mine])
+        return Draws(source, epoch, item)
+
+    def counts(self, draws: int | None = None) -> I64:
+        """Return how often each source occurs among the first `draws` (all of them, if None), int64[S]."""
+        end = len(self) if draws is None else draws
+        phase = max(int(np.searchsorted(self._starts, end, side="right")) - 1, 0)
+        if phase >= len(self.phases):
+            return self._bases[-1].copy()
+        return self._bases[phase] + self._tables[phase].counts(end - self._starts[phase])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values that `from_dict` reads back."""
+        return {
+            "seed": self.seed,
+            "sources": [asdict(s) for s in self.sources],
+            "phases": [{"samples": p.samples, "quotas": list(p.quotas)} for p in self.phases],
+        }
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Read what `to_dict` wrote."""
+        sources = tuple(PlanSource(**s) for s in raw["sources"])
+        return cls(raw["seed"], sources, tuple(Phase(p["samples"], tuple(p["quotas"])) for p in raw["phases"]))
+
+    def _locate(self, at: I64) -> tuple[I64, I64]:
+        """Source of each position, and how many draws of it come before."""
+        phase = np.searchsorted(self._starts, at, side="right") - 1
+        source, ordinal = np.empty_like(at), np.empty_like(at)
+        for p in np.unique(phase).tolist():
+            mine = phase == p
+            source[mine], within = self._tables[p].locate(at[mine] - self._starts[p])
+            ordinal[mine] = self._bases[p][source[mine]] + within
+        return source, ordinal
+
+    def _items(self, source: PlanSource, ordinal: I64) -> tuple[I64, I64]:
+        epoch, place = np.divmod(ordinal, source.items)
+        item = np.empty_like(place)
+        for e in np.unique(epoch).tolist():
+            mine = epoch == e
+            item[mine] = permutation(source.items, canonical_json([self.seed, source.id, e]))(place[mine])
+        return epoch, item
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        starts = [0]
+        for phase in self.phases:
+            starts.append(starts[-1] + phase.samples)
+        return starts
+
+    @cached_property
+    def _tables(self) -> list[Interleave]:
+        return [interleave(phase.quotas) for phase in self.phases]
+
+    @cached_property
+    def _bases(self) -> list[I64]:
+        """How often each source was drawn before each phase, and before the end."""
+        bases: list[I64] = [np.zeros(len(self.sources), np.int64)]
+        for phase, table in zip(self.phases, self._tables, strict=True):
+            bases.append(bases[-1] + table.counts(phase.samples))
+        return bases
+
+
+@dataclass(frozen=True)
+class InOrder:
+    """Every item of every source once, source after source: a held-out split, or a dataset read without a mixture."""
+
+    sources: tuple[PlanSource, ...]
+
+    def __len__(self) -> int:
+        """Number of draws."""
+        return int(self._ends[-1]) if self.sources else 0
+
+    @cached_property
+    def hash(self) -> str:
+        """Identifies the order."""
+        return digest(["in order", [asdict(s) for s in self.sources]])[:20]
+
+    def draw(self, positions: npt.ArrayLike) -> Draws:
+        """Return what each position draws; `epoch` is 0.
+
+        Raises:
+            IndexError: a position is outside the sources.
+        """
+        at = np.asarray(positions, np.int64).reshape(-1)
+        if len(at) and (at.min() < 0 or at.max() >= len(self)):
+            raise IndexError(f"positions {at.min()} to {at.max()} are not all inside range({len(self)})")
+        source = np.searchsorted(self._ends, at, side="right")
+        before = np.concatenate([[0], self._ends[:-1]]).astype(np.int64)
+        return Draws(source, np.zeros_like(at), at - before[source])
+
+    @cached_property
+    def _ends(self) -> I64:
+        return np.cumsum([s.items for s in self.sources], dtype=np.int64)
+
+
+type Order = Plan | InOrder
+
+
+def rank_slice(batch: int, batch_size: int, rank: int, world: int) -> tuple[int, int]:
+    """Return the positions `[start, stop)` of rank `rank` in global batch `batch`.
+
+    Slices are contiguous: every prefix of the order is fair, so every slice is; strided ranks can each see a single source.
+
+    Raises:
+        UsageError: the rank is outside the world, or the batch does not divide evenly.
+    """
+    if not 0 <= rank < world:
+        raise UsageError(f"rank {rank} is not in a world of {world}; ranks count from 0")
+    if batch_size < 1 or batch_size % world:
+        raise UsageError(f"a global batch of {batch_size} does not divide among {world} ranks; use a multiple of {world}")
+    share = batch_size // world
+    start = batch * batch_size + rank * share
+    return start, start + share

@@ -1,0 +1,262 @@
+"""The mixture spec: which episodes, in which shares, for how many samples; read from TOML, checked on construction.
+
+Also the Arrow schema of a mixture's `index.arrow`. What a spec compiles to lives in `pipelines.mixture`.
+"""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from schemas.errors import UsageError
+from schemas.ids import is_slug
+
+SplitKey = Literal["split_group", "episode_id"]
+Match = Literal["hold", "nearest"]
+MAX_SAMPLES = 1 << 60
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+INDEX = pa.schema(
+    [
+        pa.field("source", _NAME, nullable=False),
+        pa.field("split", _NAME, nullable=False),  # `train` or `val`
+        pa.field("episode_id", pa.string(), nullable=False),
+        pa.field("dataset", _NAME, nullable=False),
+        pa.field("shard", _NAME, nullable=False),
+        pa.field("first_row", pa.int64(), nullable=False),  # of the episode, in the shard's steps
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("item_offset", pa.int64(), nullable=False),  # number of its first step within (source, split)
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One source of a mixture.
+
+    Attributes:
+        name: a slug, unique in the mixture; it seeds the source's order.
+        where: a selector as in `catalog.query.select_episodes`; left out, the dataset called `name`.
+        weight: relative share, above 0.
+        max_epochs: the source is drawn at most this many times over; None: no limit.
+        floor: smallest share of the mixture, in [0, 1).
+    """
+
+    name: str
+    where: str = ""
+    weight: float = 1.0
+    max_epochs: float | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        _slug(f"sources.{self.name}.name", self.name)
+        key = f"sources.{self.name}"
+        _text(f"{key}.where", self.where)
+        _number(f"{key}.weight", self.weight, 0, math.inf, "a number above 0; remove the source to leave it out", strict=True)
+        _number(f"{key}.floor", self.floor, 0, 1, "a share of the mixture from 0 to below 1")
+        if self.max_epochs is not None:
+            _number(f"{key}.max_epochs", self.max_epochs, 0, math.inf, "a number above 0, or leave it out", strict=True)
+        _as_floats(self, "weight", "floor", "max_epochs")
+
+    @property
+    def selector(self) -> str:
+        """What `select_episodes` is asked."""
+        return self.where or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSpec:
+    """How episodes are held out: all of a group or none of it, decided by a hash of the group alone.
+
+    Attributes:
+        val: share of the groups held out, in [0, 1).
+        salt: changes which ones.
+        by: the column of `episodes` that names the group.
+    """
+
+    val: float = 0.0
+    salt: str = ""
+    by: SplitKey = "split_group"
+
+    def __post_init__(self) -> None:
+        _number("split.val", self.val, 0, 1, "a share from 0 to below 1")
+        _text("split.salt", self.salt)
+        _choice("split.by", self.by, ("split_group", "episode_id"))
+        _as_floats(self, "val")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """What a sample holds around its anchor step, in seconds.
+
+    Attributes:
+        observation_s: offsets of `observation.*` features and cameras; empty: the anchor alone, without a time axis.
+        action_horizon_s: the action chunk covers `[0, horizon)`; 0: the anchor's action alone, without a time axis.
+        action_hz: actions per second of the chunk; None: each dataset's own control rate.
+        match: which step an instant means: the `nearest`, which on a clock that wobbles is still LeRobot's frame arithmetic, or
+            `hold`, the latest one not after it, for chunks at another rate than the data's. Neither looks beyond the anchor for
+            offsets up to 0.
+    """
+
+    observation_s: tuple[float, ...] = ()
+    action_horizon_s: float = 0.0
+    action_hz: float | None = None
+    match: Match = "nearest"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.observation_s, str) or not isinstance(self.observation_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                f"windows.observation_s is {self.observation_s!r}; give a list of offsets in seconds, for example [-0.1, 0.0]"
+            )
+        for offset in self.observation_s:
+            _number("windows.observation_s", offset, -math.inf, math.inf, "a list of offsets in seconds")
+        object.__setattr__(self, "observation_s", tuple(float(o) for o in self.observation_s))
+        _number("windows.action_horizon_s", self.action_horizon_s, 0, math.inf, "seconds, 0 or more")
+        if self.action_hz is not None:
+            _number("windows.action_hz", self.action_hz, 0, math.inf, "actions per second, above 0", strict=True)
+        _choice("windows.match", self.match, ("hold", "nearest"))
+        _as_floats(self, "action_horizon_s", "action_hz")
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureSpec:
+    """A mixture: `samples` draws from `sources`.
+
+    Attributes:
+        name: a slug.
+        samples: number of draws T; one draw is one step of one train episode.
+        sources: at least one.
+        seed: of the order within every source.
+        temperature: exponent a in share ~ weight * steps^a: 0 uses the weights alone, 1 also the sizes. In [0, 1].
+        split: which episodes are held out.
+        windows: what a sample holds.
+        statistics: whether to compute true quantiles over the train split.
+    """
+
+    name: str
+    samples: int
+    sources: tuple[SourceSpec, ...]
+    seed: int = 0
+    temperature: float = 0.0
+    split: SplitSpec = field(default_factory=SplitSpec)
+    windows: WindowSpec = field(default_factory=WindowSpec)
+    statistics: bool = True
+
+    def __post_init__(self) -> None:
+        _slug("name", self.name)
+        _whole("samples", self.samples, 1, MAX_SAMPLES)
+        _whole("seed", self.seed, 0, (1 << 63) - 1)
+        _number(
+            "temperature", self.temperature, 0, 1, "an exponent from 0 (weights alone) to 1 (weights times sizes)", upper=True
+        )
+        _as_floats(self, "temperature")
+        if not isinstance(self.statistics, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"statistics is {self.statistics!r}; say true or false")
+        if not self.sources:
+            raise UsageError("sources is empty; add at least one [[sources]] table")
+        names = [s.name for s in self.sources]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise UsageError(f"sources: {twice} appear more than once; give every source its own name")
+        floors = math.fsum(s.floor for s in self.sources)
+        if floors > 1 + 1e-12:
+            raise UsageError(f"sources.*.floor add up to {floors:.4g}; shares cannot exceed 1, lower some of them")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values that `from_dict` reads back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Build a spec from plain values (parsed TOML or JSON).
+
+        Raises:
+            UsageError: a key is unknown, missing or holds an impossible value; the message names it.
+        """
+        body = dict(raw)
+        if not isinstance(body.get("sources", []), (list, tuple)):
+            raise UsageError("sources must be a list: write [[sources]] with two brackets, once per source")
+        body["sources"] = tuple(_build(SourceSpec, s, f"sources[{i}]") for i, s in enumerate(body.get("sources", ())))
+        for key, kind in (("split", SplitSpec), ("windows", WindowSpec)):
+            if key in body:
+                body[key] = _build(kind, body[key], key)
+        return _build(cls, body, "")
+
+
+def load_spec(path_or_text: str | Path) -> MixtureSpec:
+    """Read a mixture spec from a TOML file, or from TOML text (any string with a line break or `=`).
+
+    Raises:
+        UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
+    """
+    text, where = _read(path_or_text)
+    try:
+        return MixtureSpec.from_dict(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where} is not valid TOML: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _read(path_or_text: str | Path) -> tuple[str, str]:
+    if isinstance(path_or_text, str) and ("\n" in path_or_text or "=" in path_or_text):
+        return path_or_text, "the mixture spec"
+    path = Path(path_or_text)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except OSError as error:
+        raise UsageError(f"{path}: the mixture spec cannot be read ({error.strerror}); give the path of a TOML file") from error
+
+
+def _build[T](kind: type[T], raw: Any, where: str) -> T:
+    prefix = f"{where}." if where else ""
+    if not isinstance(raw, Mapping):
+        raise UsageError(f"{where} is {raw!r}; it must be a table")
+    known = [f.name for f in fields(kind)]  # pyright: ignore[reportArgumentType]
+    for key in raw:
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            raise UsageError(f"{prefix}{key} is unknown; {f'did you mean {near[0]}?' if near else f'it may be one of {known}'}")
+    try:
+        return kind(**raw)
+    except TypeError:
+        missing = [k for k in known if k in ("name", "samples") and k not in raw]
+        raise UsageError(f"{', '.join(prefix + k for k in missing)} is missing; add it") from None
+
+
+def _slug(key: str, value: Any) -> None:
+    if not isinstance(value, str) or not is_slug(value):
+        raise UsageError(f"{key} is {value!r}; use lower-case letters, digits, '.', '_' and '-', at most 63")
+
+
+def _text(key: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{key} is {value!r}; it must be text")
+
+
+def _choice(key: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(known)}")
+
+
+def _whole(key: str, value: Any, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise UsageError(f"{key} is {value!r}; it must be a whole number from {low} to {high}")
+
+
+def _as_floats(spec: Any, *names: str) -> None:
+    """Store whole numbers as floats, so that equal specs have equal JSON and equal hashes."""
+    for name in names:
+        value = getattr(spec, name)
+        object.__setattr__(spec, name, None if value is None else float(value))
+
+
+def _number(key: str, value: Any, low: float, high: float, want: str, *, strict: bool = False, upper: bool = False) -> None:
+    """Check `low <= value < high` (`<` with `strict`, `<=` high with `upper`); infinities and NaN never pass."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < low or (strict and value == low) or value > high or (value == high and not upper):
+        raise UsageError(f"{key} is {value!r}; it must be {want}")

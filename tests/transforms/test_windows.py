@@ -1,0 +1,93 @@
+"""Windows against a brute-force reference on random clocks, and against LeRobot's frame arithmetic on regular ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transforms.windows import SECOND, SLACK_NS, chunk_offsets, period_ns, to_ns, window
+
+
+def reference(clock, anchor, offset, hold, match):
+    """One entry at a time, from the definition."""
+    instant, slack = clock[anchor] + offset, min(SLACK_NS, hold // 4)
+    if match == "hold":
+        rows = [k for k, t in enumerate(clock) if t <= instant + slack]
+        pad = instant + slack < clock[0] or instant + slack >= clock[-1] + hold
+        return (rows[-1] if rows else 0), pad
+    row = min(range(len(clock)), key=lambda k: (abs(clock[k] - instant), k))
+    return row, instant < clock[0] - hold // 2 or instant >= clock[-1] + hold - hold // 2
+
+
+clocks = st.lists(st.integers(1, 400_000_000), min_size=1, max_size=25).map(lambda gaps: np.cumsum(gaps).astype(np.int64))
+
+
+@given(clock=clocks, data=st.data(), match=st.sampled_from(["hold", "nearest"]), hold=st.integers(1, 500_000_000))
+@settings(max_examples=300, deadline=None, database=None)
+def test_matches_the_definition_on_random_clocks(clock, data, match, hold):
+    anchors = data.draw(st.lists(st.integers(0, len(clock) - 1), min_size=1, max_size=4))
+    offsets = data.draw(st.lists(st.integers(-2 * SECOND, 2 * SECOND), min_size=1, max_size=6))
+    # instants exactly on, and just around, rows and ends are where errors hide
+    offsets += [int(clock[k] - clock[anchors[0]]) + d for k in (0, -1) for d in (-hold, -SLACK_NS, -1, 0, 1, SLACK_NS, hold)]
+    found = window(clock, anchors, offsets, hold_ns=hold, match=match)
+    want = [[reference(clock.tolist(), a, o, hold, match) for o in offsets] for a in anchors]
+    assert found.rows.tolist() == [[row for row, _ in line] for line in want]
+    assert found.is_pad.tolist() == [[pad for _, pad in line] for line in want]
+
+
+@given(clock=clocks, data=st.data())
+@settings(max_examples=80, deadline=None, database=None)
+def test_holding_never_looks_ahead(clock, data):
+    anchor = data.draw(st.integers(0, len(clock) - 1))
+    offsets = np.array(data.draw(st.lists(st.integers(-SECOND, 0), min_size=1, max_size=5)))
+    hold = period_ns(clock)
+    found = window(clock, [anchor], offsets, hold_ns=hold, match="hold")
+    real = ~found.is_pad[0]
+    slack = min(SLACK_NS, hold // 4)
+    assert (clock[found.rows[0]][real] <= (clock[anchor] + offsets + slack)[real]).all()
+    assert (found.staleness_ns[0][real] >= -slack).all()
+    near = window(clock, [anchor], offsets, hold_ns=hold, match="nearest")
+    assert (near.rows <= anchor).all()  # may be later than the instant, never than the anchor
+
+
+@pytest.mark.parametrize("match", ["hold", "nearest"])
+@pytest.mark.parametrize("fps", [3, 10, 15, 20, 24, 29.97, 30, 50, 60, 100, 200])
+def test_equals_lerobot_on_regular_clocks(fps, match):
+    steps, deltas = 23, np.arange(-30, 31)
+    for rounding in (np.floor, np.rint):
+        clock = rounding(np.arange(steps) / fps * SECOND).astype(np.int64)
+        found = window(clock, np.arange(steps), to_ns(tuple(deltas / fps)), hold_ns=period_ns(clock), match=match)
+        wanted = np.arange(steps)[:, None] + deltas
+        assert np.array_equal(found.rows, np.clip(wanted, 0, steps - 1))
+        assert np.array_equal(found.is_pad, (wanted < 0) | (wanted >= steps))
+
+
+def test_jittered_clock_needs_nearest():
+    """A real clock that wobbles by 4 ms: holding repeats rows, the nearest row is LeRobot's."""
+    rng = np.random.default_rng(0)
+    clock = (np.arange(40) * SECOND // 20 + rng.integers(-4_000_000, 4_000_000, 40)).astype(np.int64)
+    offsets = to_ns(chunk_offsets(0.5, 20))
+    near = window(clock, [10], offsets, hold_ns=period_ns(clock), match="nearest")
+    held = window(clock, [10], offsets, hold_ns=period_ns(clock), match="hold")
+    assert near.rows[0].tolist() == list(range(10, 20))
+    assert held.rows[0].tolist() != list(range(10, 20))
+
+
+def test_chunks_faster_than_the_clock_repeat_rows():
+    clock = np.arange(5) * SECOND // 10
+    found = window(clock, [3], to_ns(chunk_offsets(0.3, 20)), hold_ns=SECOND // 10, match="hold")
+    assert found.rows[0].tolist() == [3, 3, 4, 4, 4, 4]
+    assert found.is_pad[0].tolist() == [False, False, False, False, True, True]  # the last row holds one period, then pads
+
+
+def test_small_things():
+    assert chunk_offsets(0.8, 20) == tuple(k / 20 for k in range(16))
+    assert chunk_offsets(0.001, 20) == (0.0,)
+    assert period_ns(np.array([0, 10, 20, 90])) == 10
+    assert period_ns(np.array([5]), 20.0) == SECOND // 20
+    assert period_ns(np.array([5])) == SECOND
+    single = window(np.array([7]), [0], [-SECOND, 0, SECOND], hold_ns=SECOND // 20, match="nearest")
+    assert single.rows.tolist() == [[0, 0, 0]]
+    assert single.is_pad.tolist() == [[True, False, True]]
+    with pytest.raises(IndexError, match="anchors"):
+        window(np.array([7]), [1], [0], hold_ns=1, match="hold")
