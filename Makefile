@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := tfds,sim,dev
-export PYTHONDONTWRITEBYTECODE ?=
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check bench docs up down clean

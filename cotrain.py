@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.api import open_lake as open_lake
     from pipelines.api import query as query
     from pipelines.api import verify as verify
-    from pipelines.loader.dataset import load as load
+    from pipelines.loader.load import load as load
     from schemas.errors import CotrainError as CotrainError
 
 _NAMES = {
@@ -28,7 +28,7 @@ _NAMES = {
     "annotate": "pipelines.api",
     "export": "pipelines.api",
     "ingest": "pipelines.api",
-    "load": "pipelines.loader.dataset",
+    "load": "pipelines.loader.load",
     "mix": "pipelines.api",
     "open_lake": "pipelines.api",
     "query": "pipelines.api",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 from polars.exceptions import PolarsError
 
-from catalog.tables import Catalog
+from catalog.tables import Catalog, current_shards
 from schemas.errors import UsageError
 from schemas.ids import is_slug
 from schemas.tables import TABLES
@@ -17,6 +17,7 @@ ORDER = ("dataset", "shard", "first_row")
 class Query:
     """SQL over one catalog. Every table shows its latest rows; `<table>_history` shows every row ever committed.
 
+    An annotator's rows are a table under its name (`language_motion`): the newest fingerprint's rows of every current shard.
     `pins` maps a table to the Delta version to read, as a mixture's manifest stores it.
     """
 
@@ -44,6 +45,22 @@ class Query:
                 frames[f"{name}_history"] = self.catalog.scan(name, pins.get(name))
             if name in text:
                 frames[name] = self.catalog.latest(name, pins.get(name))
+        return frames | self._annotations(text)
+
+    def _annotations(self, text: str) -> dict[str, pl.LazyFrame]:
+        pins, lake = self.pins or {}, self.catalog.lake
+        known = self.catalog.latest("annotations", pins.get("annotations")).collect()
+        asked = {name: table for name in known["annotator"].unique() if (table := name.replace("-", "_").replace(".", "_")) in text}
+        if not asked:
+            return {}
+        shards = current_shards(self.catalog.latest("episodes", pins.get("episodes"))).select("shard").collect()
+        newest = known.sort("committed_ns").unique(["annotator", "shard"], keep="last").join(shards, on="shard", how="semi")
+        frames: dict[str, pl.LazyFrame] = {}
+        for name, table in asked.items():
+            uris = newest.filter(pl.col("annotator") == name)["uri"].to_list()
+            if uris:
+                options = lake.storage_options or None
+                frames[table] = pl.scan_parquet([lake.path(u) for u in uris], storage_options=options)
         return frames
 
 

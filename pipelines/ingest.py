@@ -65,7 +65,7 @@ class IngestStage:
                 for item in self._episodes(unit.payload, rejects):
                     try:
                         for track in item.tracks:
-                            check_decodes(track, self.check, uri=item.uri, episode=item.key)
+                            check_decodes(track, self.check, uri=track.uri or item.uri, episode=item.key)
                         writer.add(item)
                     except DataError as error:
                         rejects.append(Reject.of(error, item.key, item.uri))

@@ -26,4 +26,41 @@ def command(
     as_json: JsonOption = False,
 ) -> int:
     """Annotate episodes: side tables per shard, committed once. Running it again does nothing."""
-    return 0
+    from catalog.lake import Lake
+    from pipelines.annotate import AnnotateStage
+    from pipelines.annotate import evaluate as evaluate_annotator
+    from pipelines.cli.console import Console
+    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
+    from pipelines.executors import Execution
+    from schemas.errors import UsageError
+
+    pairs = [s.partition("=") for s in settings or ()]
+    if wrong := [key for key, equals, _ in pairs if not equals]:
+        raise UsageError(f"--set {wrong[0]!r} is not key=value")
+    config = {key.strip(): value.strip() for key, _, value in pairs}
+    where, console = Lake.at(lake), Console(as_json)
+    execution = Execution(executor, workers, scheduler)  # pyright: ignore[reportArgumentType]
+    running, code, documents = Running(console, execution, limit, max_rejects), 0, list[dict[str, Any]]()
+    for name in (n.strip() for n in names.split(",") if n.strip()):
+        stage = AnnotateStage.named(where, name, what, config)
+        if dry_run:
+            documents.append({"annotator": name, **describe(stage, running, stage.annotator.provides.names)})
+            continue
+        report = perform(stage, running)
+        console.text(f"{name}: {sentence(report)}")
+        document: dict[str, Any] = {"annotator": name, **summary(report)}
+        if evaluate:
+            found = evaluate_annotator(where, stage.annotator, what)
+            document["quality"] = {dataset: [r.to_dict() for r in reports] for dataset, reports in found.items()}
+            for dataset, reports in found.items():
+                rows = [(r.metric, r.value, r.ci95, r.n_episodes, _named(r.baselines), r.gate, r.gt_source) for r in reports]
+                columns = ("metric", "value", "95% interval", "episodes", "baselines", "gate", "truth")
+                console.table(columns, rows, title=f"{name} on {dataset}")
+        documents.append(document)
+        code = max(code, exit_code(report))
+    console.result({"command": NAME, "annotators": documents})
+    return code
+
+
+def _named(values: Any) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())

@@ -4,6 +4,9 @@
 """
 
 import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import typer
 
@@ -19,8 +22,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (record, ingest, query, annotate, mix, export, verify, ls, doctor, demo):
-    app.command(name=command.NAME)(command.command)
+
+
+def _exiting(command: Callable[..., int]) -> Callable[..., None]:
+    """Turn the exit code a command returns into the exit typer expects."""
+
+    @wraps(command)
+    def run_command(*args: Any, **kwargs: Any) -> None:
+        raise typer.Exit(command(*args, **kwargs))
+
+    return run_command
+
+
+for module in (record, ingest, query, annotate, mix, export, verify, ls, doctor, demo):
+    app.command(name=module.NAME)(_exiting(module.command))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -30,26 +45,29 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code; errors are one sentence on stderr, never a traceback."""
-    import click
+    try:
+        app(args=arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED
+    except KeyboardInterrupt:
+        return _say("interrupted; what was finished is kept, run the same command to go on", FAILED)
+    except Exception as error:
+        return _explain(error)
+    return DONE
 
+
+def _explain(error: Exception) -> int:
     from schemas.errors import CotrainError, DataError, RejectLimitError, UsageError
 
-    try:
-        code = app(args=arguments, standalone_mode=False)
-        return code if isinstance(code, int) else DONE
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.ClickException as error:
-        error.show()
-        return USAGE
-    except (click.Abort, KeyboardInterrupt):
-        return _say("interrupted; what was finished is kept, run the same command to go on", FAILED)
-    except UsageError as error:
-        return _say(str(error), USAGE)
-    except (DataError, RejectLimitError) as error:
-        return _say(str(error), NOTHING)
-    except CotrainError as error:
-        return _say(str(error), FAILED)
+    match error:
+        case UsageError():
+            return _say(str(error), USAGE)
+        case DataError() | RejectLimitError():
+            return _say(str(error), NOTHING)
+        case CotrainError():
+            return _say(str(error), FAILED)
+        case _:
+            raise error
 
 
 def _say(message: str, code: int) -> int:

@@ -53,7 +53,7 @@ class Console:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Rich(stderr=True), transient=True) as bar:
+        with Progress(*columns, console=Rich(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task(what, total=None)
 
             def update(done: int, total: int) -> None:

@@ -64,7 +64,7 @@ class Demuxed:
         origin = round(origin_s / float(base))
         origin = first if abs(first - origin) * float(base) < _half_interval(self.pts * float(base)) else origin
         pts_ns = _to_ns(self.pts[begin:end] - origin, base)
-        return TrackDraft(camera, self.header, frame, pts_ns, self.key[begin:end], self.data[begin:end])
+        return TrackDraft(camera, self.header, frame, pts_ns, self.key[begin:end], self.data[begin:end], self.uri)
 
 
 def demux(path: str, *, kind: str = "video", index: int = 0, start_s: float | None = None, end_s: float | None = None) -> Demuxed:
@@ -111,7 +111,7 @@ def _read(path: str, container: Any, stream: Any, start_s: float | None, end_s: 
     base = float(stream.time_base)
     if start_s is not None and start_s > 0:
         # Containers seek by decode time, which runs ahead of the picture by up to 16 frames of reordering.
-        early = start_s - REORDER_FRAMES / float(stream.average_rate or 10)
+        early = start_s - REORDER_FRAMES / (header.fps or 10)
         container.seek(int(max(early, 0) / base), stream=stream, backward=True, any_frame=False)
     pts, key, data = [], [], []
     past_end = 0

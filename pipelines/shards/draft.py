@@ -21,6 +21,7 @@ class TrackDraft:
     """The packets of one camera of one episode, in decode order.
 
     `frame` int32[n]: presentation order; negative for packets decoded but never shown. `pts_ns` int64[n]: episode clock.
+    `uri` names the media file, where there is one, for messages.
     """
 
     camera: str
@@ -29,6 +30,7 @@ class TrackDraft:
     pts_ns: I64
     key: BOOL
     data: list[bytes]
+    uri: str = ""
 
     @property
     def frames(self) -> int:

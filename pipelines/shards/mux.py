@@ -97,16 +97,17 @@ class Mp4Writer:
         if not can_remux(run.header):
             raise CorruptMediaError(f"{self.path}: an mp4 cannot hold {run.header.codec} packets as they are", uri=str(self.path))
         try:
-            if self._out is None:
-                self._open(run)
+            out = self._out if self._out is not None else self._open(run)
             for row, (slot, key, data) in enumerate(zip(run.slot.tolist(), run.key.tolist(), run.data, strict=True)):
                 packet = av.Packet(data)
                 packet.stream, packet.time_base = self._stream, self._tick
                 packet.pts, packet.dts, packet.duration = self.frames + slot, self.frames + row - self._delay, 1
                 packet.is_keyframe = key
-                self._out.mux(packet)
+                out.mux(packet)
         except (av.error.FFmpegError, ValueError) as error:
-            raise CorruptMediaError(f"{self.path}: the muxer refuses {run.header.codec} packets: {error}", uri=str(self.path)) from error
+            raise CorruptMediaError(
+                f"{self.path}: the muxer refuses {run.header.codec} packets: {error}", uri=str(self.path)
+            ) from error
         first = self.frames + run.first
         self.frames += len(run.slot)
         self.bytes += run.bytes
@@ -122,7 +123,7 @@ class Mp4Writer:
     def _tick(self) -> Fraction:
         return Fraction(1, self.fps)
 
-    def _open(self, run: Run) -> None:
+    def _open(self, run: Run) -> Any:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._header, self._delay = run.header, run.delay
         # The input must outlive the call: the template's parameters are copied from it.
@@ -130,6 +131,7 @@ class Mp4Writer:
             self._out = av.open(str(self.path), "w", format="mp4", options={"movflags": "faststart"})
             self._stream = self._out.add_stream_from_template(template.streams.video[0], opaque=True)
         self._stream.time_base = self._tick
+        return self._out
 
 
 def _parameters(header: CodecHeader) -> tuple[Any, ...]:

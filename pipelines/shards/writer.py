@@ -77,7 +77,7 @@ class ShardWriter:
             draft=draft,
             first_row=first,
             steps=draft.steps.num_rows,
-            frames=sum(t.frames for t in added),
+            frames=sum(t.frames for t in added if t.header.kind == "video"),
             bytes=sum(len(d) for t in draft.tracks for d in t.data),
             content=_content(draft, added),
         )

@@ -1,0 +1,75 @@
+"""Reads side tables back: for a set of episodes, the newest annotations of each shard they live in."""
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from annotators.language_motion import LanguageMotion
+from catalog.tables import Catalog
+from pipelines.exporters.base import LanguageRow
+from schemas.errors import LakeError
+
+_HEAD = ("dataset", "shard")
+
+
+def read_annotations(catalog: Catalog, annotator: str, episodes: pl.DataFrame, fingerprint: str | None = None) -> pl.DataFrame:
+    """Return one annotator's rows for `episodes`, ordered by `(dataset, shard, episode, start)`.
+
+    Args:
+        catalog: where the side tables are listed.
+        annotator: its name.
+        episodes: rows of the `episodes` table (at least `episode_id`, `dataset`, `shard`).
+        fingerprint: read this configuration's rows; None takes, shard by shard, whatever was committed last.
+
+    Returns:
+        Columns `dataset`, `shard`, those of `schemas.annotation.SPAN_COLUMNS`, and the annotator's own; valid and invalid rows. No
+        rows where nothing has been annotated: compare with `episodes` to find what is missing.
+
+    Raises:
+        LakeError: a side table the catalog names is missing.
+    """
+    listed = catalog.latest("annotations").filter(pl.col("annotator") == annotator)
+    if fingerprint is not None:
+        listed = listed.filter(pl.col("fingerprint") == fingerprint)
+    newest = listed.sort("committed_ns", descending=True).unique(["shard"], keep="first")
+    wanted = episodes.lazy().select("dataset", "shard").unique().join(newest.select("shard", "uri"), on="shard")
+    frames: list[pl.DataFrame] = []
+    for dataset, shard, uri in wanted.sort(_HEAD).collect().iter_rows():
+        ids = episodes.filter(pl.col("shard") == shard)["episode_id"]
+        rows = _read(catalog, uri).filter(pl.col("episode_id").is_in(ids.implode()))
+        frames.append(rows.select(pl.lit(dataset).alias("dataset"), pl.lit(shard).alias("shard"), pl.all()))
+    return (
+        pl.concat(frames, how="diagonal_relaxed")
+        if frames
+        else pl.DataFrame(schema=dict.fromkeys((*_HEAD, "episode_id"), pl.String))
+    )
+
+
+def motion_rows(catalog: Catalog, episodes: pl.DataFrame, fingerprint: str | None = None) -> dict[str, tuple[LanguageRow, ...]]:
+    """Return the language motions of `episodes` for exporters, per episode id, sorted by start; equal neighbours are one row.
+
+    A text holds until the next one. Steps without a valid motion (the end of an episode, say) have no row of their own, so readers
+    see the last text there; the side table tells the difference. Episodes without any valid motion are left out.
+    """
+    table = read_annotations(catalog, LanguageMotion.name, episodes, fingerprint)
+    if "text" not in table.columns:
+        return {}
+    rows: dict[str, list[LanguageRow]] = {}
+    for episode, text, start in table.filter("valid").select("episode_id", "text", "start_ns").iter_rows():
+        kept = rows.setdefault(episode, [])
+        if not kept or kept[-1].text != text:
+            kept.append(LanguageRow("motion", text, start))
+    return {episode: tuple(kept) for episode, kept in rows.items()}
+
+
+def _read(catalog: Catalog, uri: str) -> pl.DataFrame:
+    path = catalog.lake.path(uri)
+    try:
+        with catalog.lake.fs.open(path, "rb") as file:
+            table = pq.read_table(file)
+    except FileNotFoundError as error:
+        raise LakeError(
+            f"{path} is missing although the catalog names it; annotate again after removing its row, or restore it"
+        ) from error
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))

@@ -1,0 +1,140 @@
+"""The command line's verbs as functions: the same stages, the same words, for notebooks and scripts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from catalog.lake import Lake
+from catalog.query import Query
+from catalog.tables import Catalog
+from pipelines.executors import Execution
+from pipelines.unit import StageReport, run_stage
+
+if TYPE_CHECKING:
+    from pipelines.exporters.base import ExportOptions
+    from pipelines.mixture.mix import MixtureReport
+    from schemas.mixture import MixtureSpec
+
+Where = Lake | str | Path | None
+
+
+def open_lake(root: Where = None, **storage_options: str) -> Lake:
+    """Return the lake at `root` (any fsspec URL), else at `$COTRAIN_LAKE`, else at `./lake`. Nothing is created yet."""
+    if isinstance(root, Lake):
+        return root
+    lake = Lake.at(root)
+    return Lake(lake.root, storage_options) if storage_options else lake
+
+
+def query(sql: str, lake: Where = None) -> pl.DataFrame:
+    """Answer a SELECT over the catalog: `query("SELECT source, count(*) FROM episodes GROUP BY source")`.
+
+    Raises:
+        UsageError: the statement does not parse or names an unknown table.
+    """
+    return Query(Catalog(open_lake(lake))).sql(sql)
+
+
+def ingest(
+    uri: str | Path,
+    lake: Where = None,
+    *,
+    dataset: str | None = None,
+    kind: str = "auto",
+    licence: str | None = None,
+    contract: dict[str, Any] | None = None,
+    check: Literal["none", "ends", "all"] = "ends",
+    execution: Execution | None = None,
+) -> StageReport:
+    """Ingest a source into packet shards; a second call does nothing.
+
+    Args:
+        uri: what to read.
+        lake: where to write.
+        dataset: its name in the lake; default from the URI.
+        kind: source format; `auto` recognises it.
+        licence: licence to record.
+        contract: what the source does not say, see `schemas.contract.overlay`.
+        check: how much of each camera to test-decode.
+        execution: where units run.
+
+    Raises:
+        DataError: nothing at `uri` is readable as `kind`. Single broken episodes go to the quarantine instead.
+        RejectLimitError: too many of them do.
+    """
+    from pipelines.ingest import IngestStage
+    from pipelines.sources.base import SourceOptions, dataset_name
+    from pipelines.sources.registry import open_source
+
+    options = SourceOptions(dataset or dataset_name(str(uri)), licence, contract)
+    return run_stage(IngestStage(open_lake(lake), open_source(str(uri), options, kind), check), execution=execution)
+
+
+def annotate(annotator: str, lake: Where = None, *, what: str = "all", execution: Execution | None = None, **settings: Any) -> StageReport:
+    """Run an annotator over the shards of a selection; `settings` are its configuration.
+
+    Raises:
+        UnknownNameError: no annotator has that name.
+        UsageError: a setting is unknown, or `what` chooses nothing.
+    """
+    from pipelines.annotate import AnnotateStage
+
+    return run_stage(AnnotateStage.named(open_lake(lake), annotator, what, settings), execution=execution)
+
+
+def mix(spec: "MixtureSpec | str | Path", lake: Where = None) -> "MixtureReport":
+    """Pin a mixture; `spec` is a `MixtureSpec`, a TOML file or TOML text. `report.text` is the table *asked against realised*.
+
+    Raises:
+        UsageError: the spec does not parse or does not fit the catalog.
+        InfeasibleMixtureError: weights, caps and floors cannot all hold.
+    """
+    from pipelines.mixture.mix import mix as compile_and_pin
+    from schemas.mixture import MixtureSpec, load_spec
+
+    return compile_and_pin(open_lake(lake), spec if isinstance(spec, MixtureSpec) else load_spec(spec))
+
+
+def export(
+    what: str,
+    to: str,
+    out: str | Path,
+    lake: Where = None,
+    *,
+    kinds: tuple[str, ...] = (),
+    options: "ExportOptions | None" = None,
+    execution: Execution | None = None,
+) -> StageReport:
+    """Export a mixture, dataset or query; every dataset becomes a folder below `out`.
+
+    Args:
+        what: see `pipelines.selection.choose`.
+        to: `lerobot` or `rlds`.
+        out: local folder.
+        lake: where the episodes are.
+        kinds: only sources of these kinds (`human`, `robot`, `sim`).
+        options: see `pipelines.exporters.base.ExportOptions`.
+        execution: where units run.
+
+    Raises:
+        UsageError: nothing with actions is chosen.
+        UnknownNameError: there is no such format.
+    """
+    from pipelines.export import ExportStage
+    from pipelines.exporters.base import ExportOptions
+
+    stage = ExportStage(open_lake(lake), what, to, str(out), kinds, options or ExportOptions())
+    return run_stage(stage, execution=execution)
+
+
+def verify(out: str | Path, lake: Where = None, *, every: int = 10) -> StageReport:
+    """Compare every export at or below `out` with the lake, through the formats' own readers.
+
+    Raises:
+        VerificationError: something differs.
+        UsageError: the lake knows no export there.
+    """
+    from pipelines.verify import VerifyStage
+
+    return run_stage(VerifyStage(open_lake(lake), str(out), every))

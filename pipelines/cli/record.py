@@ -1,0 +1,67 @@
+"""`cotrain record`: simulated expert demonstrations."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.options import DryRunOption, JsonOption, WorkersOption
+
+NAME = "record"
+
+
+def command(
+    out: Annotated[Path, typer.Argument(help="Folder of the recording; episodes it already holds are kept.")],
+    simulator: Annotated[str, typer.Option("--simulator", help="metaworld, pusht, or auto: the first that works here.")] = "auto",
+    tasks: Annotated[str, typer.Option("--tasks", help="Comma-separated task names. Default: the simulator's own.")] = "",
+    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes per task.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Scene of the first episode of each task.")] = 0,
+    size: Annotated[int, typer.Option("--size", help="Width and height of every picture.")] = 128,
+    hz: Annotated[int, typer.Option("--hz", help="Recorded steps per second.")] = 20,
+    workers: WorkersOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> int:
+    """Record scripted experts: two cameras, success labels, object poses and segmentation."""
+    from dataclasses import asdict
+
+    from pipelines.cli.console import Console
+    from pipelines.record.layout import episode_key
+    from pipelines.record.record import episodes as planned
+    from pipelines.record.record import record, resolve
+    from pipelines.record.recording import existing_keys, read_header
+    from pipelines.record.spec import RecordSpec
+
+    names = tuple(t.strip() for t in tasks.split(",") if t.strip())
+    spec = RecordSpec(simulator=simulator, tasks=names, episodes=episodes, seed=seed, size=size, hz=hz)  # pyright: ignore[reportArgumentType]
+    console = Console(as_json)
+    keys = [episode_key(*e) for e in planned(resolve(spec, read_header(out))[0])]
+    if dry_run:
+        there = sorted(existing_keys(out) & set(keys))
+        todo = [k for k in keys if k not in there]
+        console.text(f"record: {len(todo)} episodes to record, {len(there)} already in {out}")
+        console.table(("episode",), [(key,) for key in todo])
+        console.result({"command": NAME, "out": str(out), "to_do": todo, "there": there})
+        return 0
+    with console.progress("record") as update:
+        done = 0
+
+        def on_episode(_: object) -> None:
+            nonlocal done
+            done += 1
+            update(done, len(keys))
+
+        made = record(spec, out, workers=workers, on_episode=on_episode)
+    for note in made.notes:
+        console.note(note)
+    total = made.episodes + made.skipped
+    if made.episodes == 0:
+        console.text(f"record: nothing to do, all {total} episodes are already in {out}")
+    else:
+        rate = made.frames / made.seconds if made.seconds else 0
+        console.text(
+            f"record: {made.episodes} episodes with {made.simulator} in {made.seconds:.1f} s, {made.frames:,} pictures ({rate:.0f}/s), "
+            f"{made.successes} of {total} successful\n  {out}"
+        )
+    console.result({"command": NAME, "out": str(out), **asdict(made)})
+    return 0

@@ -1,0 +1,34 @@
+"""What the demo says at the end: what it made, how large it is, and the commands to look at it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.cli.console import size
+
+if TYPE_CHECKING:
+    from pipelines.demo.run import Demo
+
+
+def closing(demo: "Demo", seconds: float) -> str:
+    """Return the closing text."""
+    head = f"\ndone in {seconds:.1f} s" if demo.report.worked else f"\nnothing to do: everything was already there ({seconds:.1f} s)"
+    made = [
+        ("lake", Path(demo.lake.root)),
+        ("recordings", demo.plan.recordings),
+        *((f"exports/{f.name}", f) for f in sorted(demo.plan.exports.iterdir())),
+    ]
+    lines = [f"  {name:16} {size(folder_bytes(path)):>9}  {path}" for name, path in made]
+    exports = demo.plan.exports
+    look = [
+        f"open {demo.lake.report('demo.html')}",
+        "cotrain ls episodes",
+        'cotrain query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
+        "cotrain query \"SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10\"",
+        f"cotrain verify {exports}",
+    ]
+    return "\n".join([head, *lines, "", "look at it:", *(f"  {line}" for line in look)])
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of every file below `folder`."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())

@@ -1,0 +1,46 @@
+"""Removes what killed runs leave in a lake: half-written temporary files, and receipts of units that were committed after all.
+
+Only names no reader ever looks at are touched. A receipt of a unit that is not committed stays: the next run commits from it.
+"""
+
+import time
+from dataclasses import dataclass
+
+from catalog.lake import Lake
+from catalog.tables import Catalog
+from pipelines.publish import TEMPORARY
+from pipelines.unit import MARKER
+
+FOLDERS = ("shards", "annotations", "residuals", "mixtures", "reports", "receipts")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What was removed."""
+
+    files: int = 0
+    bytes: int = 0
+    receipts: int = 0
+
+
+def sweep(lake: Lake, *, older_than_s: float = 24 * 3600) -> SweepReport:
+    """Remove temporary files older than `older_than_s`, and receipts of committed units of any age.
+
+    Args:
+        lake: local or remote; remote lakes have no temporary files of ours.
+        older_than_s: a younger file may belong to a unit that is being worked on.
+    """
+    files = size = receipts = 0
+    oldest, committed = time.time() - older_than_s, Catalog(lake).committed_units(MARKER)
+    for folder in FOLDERS:
+        root = lake.path(folder)
+        found = lake.fs.find(root, detail=True) if lake.fs.exists(root) else {}
+        for path, info in found.items():
+            name = path.rsplit("/", 1)[-1]
+            if TEMPORARY in name and lake.is_local and info["mtime"] < oldest:
+                lake.fs.rm_file(path)
+                files, size = files + 1, size + info["size"]
+            elif folder == "receipts" and name.removesuffix(".json") in committed:
+                lake.fs.rm_file(path)
+                receipts += 1
+    return SweepReport(files, size, receipts)
