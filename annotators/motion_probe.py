@@ -1,0 +1,131 @@
+"""Disturbs and measures the input of language motions: other sampling rates, sensor noise, and displacements by another formula.
+
+Everything goes through the step table, as data would, so that whatever turns steps into codes can be probed.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from annotators.base import Batch
+from annotators.motion_labels import step_column
+from annotators.motion_source import MotionSource, Slot, find_source
+from schemas.contract import Contract, Rotation
+from transforms.grid import make_grid
+from transforms.rotation import F64, as_quat, continuous, exp, from_quat, multiply
+
+SECOND = 1_000_000_000
+
+
+def is_absolute(source: MotionSource) -> bool:
+    """Tell whether every signal is absolute: deltas and velocities belong to the rate they were commanded at."""
+    return all(s.representation == "absolute" for s in source.slots)
+
+
+def resampled(batch: Batch, source: MotionSource, hz: float) -> Batch:
+    """Return the same motion recorded at `hz`: linear, rotations along great arcs."""
+    grid = make_grid(batch.t_ns, batch.starts, hz, np.inf)
+    columns = {name: grid.linear(step_column(batch.steps.column(name))) for name in source.columns}
+    for slot in _rotations(source):
+        stored = step_column(batch.steps.column(slot.column))[list(slot.index)] * slot.scale
+        q = continuous(as_quat(stored, _rotation(slot)), batch.starts[:-1])
+        columns[slot.column][list(slot.index)] = from_quat(grid.spherical(q), _rotation(slot)) / slot.scale
+    lengths = np.diff(grid.starts)
+    order = np.arange(grid.size) - np.repeat(grid.starts[:-1], lengths)
+    return _batch(batch, np.rint(order * (SECOND / hz)).astype(np.int64), lengths, columns)
+
+
+def noisy(batch: Batch, source: MotionSource, metres: float, degrees: float, seed: int) -> Batch:
+    """Return the batch with Gaussian noise on positions, rotations and joints; grippers and hands are left alone.
+
+    `metres` and `degrees` are root mean square lengths: a position is off by `metres`, not each of its coordinates.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    angle, axis = np.radians(degrees), 3**-0.5
+    columns = {name: step_column(batch.steps.column(name)).copy() for name in source.columns}
+    for slot in (a.position for a in source.arms):
+        _add(columns, slot, rng.normal(size=(len(slot.index), batch.steps.num_rows)) * metres * axis)
+    for slot in _rotations(source):
+        q = as_quat(columns[slot.column][list(slot.index)] * slot.scale, _rotation(slot))
+        q = multiply(exp(rng.normal(size=(3, batch.steps.num_rows)) * angle * axis), q)
+        columns[slot.column][list(slot.index)] = from_quat(q, _rotation(slot)) / slot.scale
+    if source.joint_slot is not None:
+        _add(columns, source.joint_slot, rng.normal(size=(len(source.joints), batch.steps.num_rows)) * angle)
+    return _batch(batch, batch.t_ns, np.diff(batch.starts), columns)
+
+
+def reference(batch: Batch, source: MotionSource) -> tuple[F64, tuple[int, ...], str] | str:
+    """Return positions to compare the code with, their rows in the code, and where they come from; or why there are none.
+
+    The truth is a simulator's own state, or proprioception where the labels were made from actions.
+    """
+    contract = batch.contract
+    if source.arms:
+        truth = source if source.kind == "proprio" else find_source(contract, "proprio")
+        if truth is None or len(truth.arms) != len(source.arms):
+            return "no independent measurement of the end effector"
+        if source.kind == "proprio" and contract.kind != "sim":
+            return "labels and proprioception are the same signal; only a simulator knows better"
+        told_by = "simulator state" if contract.kind == "sim" else "end-effector proprioception"
+        places = [
+            step_column(batch.steps.column(a.position.column))[list(a.position.index)] * a.position.scale for a in truth.arms
+        ]
+        rows = tuple(7 * i + j for i in range(len(source.arms)) for j in range(3))
+        return np.concatenate(places), rows, told_by
+    if source.kind == "action" and source.joint_slot is not None:
+        found = _same_joints(contract, source)
+        if found is not None:
+            column, index = found
+            return (
+                step_column(batch.steps.column(column))[index] * source.joint_slot.scale,
+                tuple(range(len(index))),
+                "joint proprioception",
+            )
+    return "no independent measurement of the joints"
+
+
+def displacements(batch: Batch, positions: F64, seconds: float) -> F64:
+    """Change of raw positions float64[D, T] from each step to `seconds` later, by plain interpolation; NaN past the end."""
+    t = batch.t_ns * 1e-9
+    result = np.full_like(positions, np.nan)
+    for a, b in zip(batch.starts[:-1], batch.starts[1:], strict=True):
+        later = t[a:b] + seconds
+        inside = later <= t[b - 1] + 1e-9
+        for row in range(len(positions)):
+            moved = np.interp(later, t[a:b], positions[row, a:b]) - positions[row, a:b]
+            result[row, a:b] = np.where(inside, moved, np.nan)
+    return result
+
+
+def _same_joints(contract: Contract, source: MotionSource) -> tuple[str, list[int]] | None:
+    """Find a state feature that measures the very joints the source commands."""
+    for feature in contract.features:
+        place = {name: i for i, name in enumerate(feature.names)}
+        if feature.role == "state" and all(j.name in place for j in source.joints):
+            return feature.name, [place[j.name] for j in source.joints]
+    return None
+
+
+def _rotations(source: MotionSource) -> list[Slot]:
+    return [a.rotation for a in source.arms if a.rotation is not None and a.rotation.rotation is not None]
+
+
+def _rotation(slot: Slot) -> Rotation:
+    assert slot.rotation is not None
+    return slot.rotation
+
+
+def _add(columns: dict[str, F64], slot: Slot, noise: F64) -> None:
+    columns[slot.column][list(slot.index)] += noise / slot.scale
+
+
+def _batch(batch: Batch, t_ns: np.ndarray, lengths: np.ndarray, columns: Mapping[str, F64]) -> Batch:
+    """Build a batch of the same episodes with only the columns that motion is read from."""
+    ids = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    table = {
+        "episode_id": pa.DictionaryArray.from_arrays(pa.array(ids), pa.array(batch.episodes, pa.string())),
+        "t_ns": pa.array(t_ns, pa.int64()),
+        **{n: pa.FixedSizeListArray.from_arrays(pa.array(c.T.reshape(-1)), len(c)) for n, c in columns.items()},
+    }
+    return Batch(batch.contract, pa.table(table))

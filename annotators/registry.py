@@ -1,0 +1,26 @@
+"""The known annotators. Other packages add theirs through the entry-point group `cotrain.annotators`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from annotators.base import Annotator
+from schemas.registry import Registry
+
+ANNOTATORS = Registry(
+    "annotator",
+    "cotrain.annotators",
+    {
+        "language_motion": "annotators.language_motion:LanguageMotion",
+    },
+)
+
+
+def open_annotator(name: str, settings: Mapping[str, Any] | None = None) -> Annotator:
+    """Build the annotator called `name` with the given settings.
+
+    Raises:
+        UnknownNameError: there is none; the message names the nearest.
+        UsageError: a setting is unknown or has the wrong type.
+    """
+    annotator: Annotator = ANNOTATORS.load(name).from_settings(settings or {})
+    return annotator

@@ -1,0 +1,33 @@
+"""What every annotation row carries, whichever annotator wrote it: whose it is, which span it covers, and whether it may be used.
+
+Rows are spans of one episode, half-open in time and in steps. A row that cannot be used is still written, with `valid` false and
+the reason, so that coverage can be audited.
+"""
+
+import pyarrow as pa
+
+NAME = pa.dictionary(pa.int32(), pa.string())
+
+SPAN_COLUMNS: tuple[pa.Field, ...] = (
+    pa.field("episode_id", NAME, nullable=False),
+    pa.field("start_ns", pa.int64(), nullable=False),  # episode clock
+    pa.field("end_ns", pa.int64(), nullable=False),  # first nanosecond after the span
+    pa.field("start_step", pa.int32(), nullable=False),
+    pa.field("end_step", pa.int32(), nullable=False),  # first step after the span
+    pa.field("camera", NAME),  # the view a row depends on; null: none
+    pa.field("annotator_fp", NAME, nullable=False),
+    pa.field("valid", pa.bool_(), nullable=False),
+    pa.field("reason", NAME),  # why not valid; null exactly where valid
+    pa.field("confidence", pa.float32()),  # in [0, 1]; null where the annotator has none
+)
+
+
+def annotation_schema(own: pa.Schema) -> pa.Schema:
+    """Return the schema of an annotator's side table: the span columns, then its own.
+
+    Raises:
+        ValueError: `own` repeats a span column.
+    """
+    if twice := sorted({f.name for f in SPAN_COLUMNS} & set(own.names)):
+        raise ValueError(f"an annotator's own columns may not be called {twice}: every side table has those already")
+    return pa.schema([*SPAN_COLUMNS, *own])
