@@ -1,10 +1,10 @@
 """cotrain's public face: the few names a user needs, loaded on first use. Everything else is reached through its room.
 
-    import cotrain
-
-    lake = cotrain.open_lake("./lake")
-    cotrain.query("SELECT source, count(*) FROM episodes GROUP BY source", lake)
-    batches = cotrain.load("demo", lake)
+Example:
+    >>> import cotrain
+    >>> lake = cotrain.open_lake("./lake")
+    >>> cotrain.query("SELECT source, count(*) FROM episodes GROUP BY source", lake)
+    >>> samples = cotrain.load("demo", lake)
 """
 
 from importlib import import_module

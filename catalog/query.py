@@ -50,7 +50,9 @@ class Query:
     def _annotations(self, text: str) -> dict[str, pl.LazyFrame]:
         pins, lake = self.pins or {}, self.catalog.lake
         known = self.catalog.latest("annotations", pins.get("annotations")).collect()
-        asked = {name: table for name in known["annotator"].unique() if (table := name.replace("-", "_").replace(".", "_")) in text}
+        asked = {
+            name: table for name in known["annotator"].unique() if (table := name.replace("-", "_").replace(".", "_")) in text
+        }
         if not asked:
             return {}
         shards = current_shards(self.catalog.latest("episodes", pins.get("episodes"))).select("shard").collect()

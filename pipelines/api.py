@@ -71,7 +71,9 @@ def ingest(
     return run_stage(IngestStage(open_lake(lake), open_source(str(uri), options, kind), check), execution=execution)
 
 
-def annotate(annotator: str, lake: Where = None, *, what: str = "all", execution: Execution | None = None, **settings: Any) -> StageReport:
+def annotate(
+    annotator: str, lake: Where = None, *, what: str = "all", execution: Execution | None = None, **settings: Any
+) -> StageReport:
     """Run an annotator over the shards of a selection; `settings` are its configuration.
 
     Raises:

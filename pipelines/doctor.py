@@ -78,7 +78,9 @@ def _codecs() -> Iterator[Finding]:
     known = av.codec.codecs_available
     for name in (*DECODERS, *ENCODERS):
         here = name in known
-        yield Finding(f"codec {name}", here, "PyAV" if here else "absent", None if here else "pip install --force-reinstall av", True)
+        yield Finding(
+            f"codec {name}", here, "PyAV" if here else "absent", None if here else "pip install --force-reinstall av", True
+        )
 
 
 def _rendering() -> Finding:

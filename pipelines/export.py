@@ -90,7 +90,9 @@ class ExportStage:
             inputs = [content, plan.folder, 0 if is_current(plan.folder, content) else past]
             size = int(episodes["bytes"].sum())
             name = unit_id(self.name, inputs, None, CODE)
-            units.append(Unit(name, self.name, str(dataset), f"{dataset} -> {plan.folder}", (plan, content), size, episodes.height))
+            units.append(
+                Unit(name, self.name, str(dataset), f"{dataset} -> {plan.folder}", (plan, content), size, episodes.height)
+            )
         return units
 
     def left_out(self) -> dict[str, int]:
@@ -127,7 +129,9 @@ class ExportStage:
             episodes = episodes.filter(pl.col("source").is_in(list(self.kinds)))
         if episodes.is_empty():
             kinds = f" of kind {', '.join(self.kinds)}" if self.kinds else ""
-            raise UsageError(f"{self.what!r} holds no episodes{kinds} with actions, so there is nothing to export as {self.format}")
+            raise UsageError(
+                f"{self.what!r} holds no episodes{kinds} with actions, so there is nothing to export as {self.format}"
+            )
         return Selection(episodes, selection.mixture, selection.mixture_hash, selection.pins)
 
     def _plan_of(self, dataset: str, episodes: pl.DataFrame, chosen: Selection) -> ExportPlan:
@@ -178,7 +182,9 @@ def _rows(catalog: Catalog, plan: ExportPlan) -> pl.DataFrame:
     known = catalog.latest("episodes", plan.pins.get("episodes")).collect()
     rows = known.join(wanted, on="episode_id", how="semi").sort("dataset", "shard", "first_row")
     if rows.height != wanted.height:
-        raise LakeError(f"{wanted.height - rows.height} of the {wanted.height} episodes of {plan.folder} are no longer in the catalog")
+        raise LakeError(
+            f"{wanted.height - rows.height} of the {wanted.height} episodes of {plan.folder} are no longer in the catalog"
+        )
     return rows
 
 

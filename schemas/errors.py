@@ -69,6 +69,10 @@ class ConflictError(LakeError):
     """Another writer committed the same unit first, or commits kept colliding."""
 
 
+class TransportError(CotrainError):
+    """A network or storage hiccup: the input is not at fault, and trying again may help."""
+
+
 class RejectLimitError(CotrainError):
     """Too large a share of the input was rejected; the run stopped before finishing."""
 

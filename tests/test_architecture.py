@@ -16,7 +16,19 @@ ROOMS: dict[str, set[str]] = {
     "pipelines": {"schemas", "transforms", "annotators", "catalog"},
     "flows": {"pipelines", "catalog", "schemas"},
 }
-HEAVY = {"torch", "torchvision", "lerobot", "tensorflow", "tensorflow_datasets", "prefect", "metaworld", "mujoco", "datasets", "dask", "scipy"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "lerobot",
+    "tensorflow",
+    "tensorflow_datasets",
+    "prefect",
+    "metaworld",
+    "mujoco",
+    "datasets",
+    "dask",
+    "scipy",
+}
 
 
 def _files(room: str) -> list[Path]:

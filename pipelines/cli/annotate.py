@@ -5,7 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import (
-    DryRunOption, ExecutorOption, JsonOption, LakeOption, LimitOption, RejectsOption, SchedulerOption, WorkersOption,
+    DryRunOption,
+    ExecutorOption,
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    RejectsOption,
+    SchedulerOption,
+    WorkersOption,
 )  # fmt: skip
 
 NAME = "annotate"

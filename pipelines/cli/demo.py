@@ -36,12 +36,16 @@ def command(
         plan = make_plan(work.resolve(), folder)
         rows = [(s.name, s.kind, s.uri, "made by the demo" if s.made else "real", s.about) for s in plan.sources]
         console.table(("source", "kind", "where", "origin", "what"), rows)
-        console.result({"command": NAME, "sources": [dict(zip(("name", "kind", "uri"), map(str, r), strict=False)) for r in rows]})
+        console.result(
+            {"command": NAME, "sources": [dict(zip(("name", "kind", "uri"), map(str, r), strict=False)) for r in rows]}
+        )
         return 0
     plan = make_plan(work.resolve(), folder, pick_simulator(console.note))
     demo = Demo(Lake.at(lake), plan, Running(console, Execution(workers=workers)))
     report = demo.run()
     seconds = time.perf_counter() - started
     console.text(closing(demo, seconds))
-    console.result({"command": NAME, "lake": demo.lake.root, "seconds": round(seconds, 2), "worked": report.worked, "steps": report.steps})
+    console.result(
+        {"command": NAME, "lake": demo.lake.root, "seconds": round(seconds, 2), "worked": report.worked, "steps": report.steps}
+    )
     return 0

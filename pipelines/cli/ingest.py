@@ -6,7 +6,14 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import (
-    DryRunOption, ExecutorOption, JsonOption, LakeOption, LimitOption, RejectsOption, SchedulerOption, WorkersOption,
+    DryRunOption,
+    ExecutorOption,
+    JsonOption,
+    LakeOption,
+    LimitOption,
+    RejectsOption,
+    SchedulerOption,
+    WorkersOption,
 )  # fmt: skip
 
 NAME = "ingest"
@@ -44,7 +51,7 @@ def command(
     if check not in ("none", "ends", "all"):
         raise UsageError(f"--check {check!r} is unknown; use none, ends or all")
     options = SourceOptions(dataset or dataset_name(uri), licence, read_overlay(contract) if contract else None, shard_mb << 20)
-    stage = IngestStage(Lake.at(lake), open_source(uri, options, kind), check)  # pyright: ignore[reportArgumentType]
+    stage = IngestStage(Lake.at(lake), open_source(uri, options, kind), check)
     execution = Execution(executor, workers, scheduler, unit_timeout)  # pyright: ignore[reportArgumentType]
     running = Running(Console(as_json), execution, limit, max_rejects)
     if dry_run:

@@ -11,7 +11,9 @@ NAME = "ls"
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="datasets, episodes, annotations, mixtures, exports, quarantine or runs.")] = "datasets",
+    what: Annotated[
+        str, typer.Argument(help="datasets, episodes, annotations, mixtures, exports, quarantine or runs.")
+    ] = "datasets",
     lake: LakeOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="Show at most this many rows.")] = 50,
     as_json: JsonOption = False,

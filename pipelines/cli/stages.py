@@ -24,12 +24,13 @@ class Running:
 def describe(stage: Stage, running: Running, columns: Sequence[str] = ()) -> dict[str, Any]:
     """Say what a stage would do; the body of `--dry-run`."""
     units, todo = list(stage.plan()), pending(stage)
-    document = {
-        "stage": stage.name, "units": len(units), "done": len(units) - len(todo), "to_do": len(todo),
-        "episodes": sum(u.episodes for u in todo), "bytes": sum(u.bytes for u in todo), "columns": list(columns),
+    episodes, volume = sum(u.episodes for u in todo), sum(u.bytes for u in todo)
+    document: dict[str, Any] = {
+        "stage": stage.name, "units": len(units), "done": len(units) - len(todo), "to_do": len(todo), "episodes": episodes,
+        "bytes": volume, "columns": list(columns),
     }  # fmt: skip
     console = running.console
-    console.text(f"{stage.name}: {len(todo)} of {len(units)} units to do, {document['episodes']} episodes, {size(document['bytes'])}")
+    console.text(f"{stage.name}: {len(todo)} of {len(units)} units to do, {episodes} episodes, {size(volume)}")
     if columns:
         console.text("columns: " + ", ".join(columns))
     console.table(("unit", "what", "episodes", "size"), [(u.id, u.label, u.episodes, size(u.bytes)) for u in todo[:50]])

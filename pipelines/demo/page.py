@@ -25,7 +25,9 @@ def write_page(demo: "Demo") -> tuple[str, bool]:
     stages = tuple(StageTime(s["step"], s["seconds"], "") for s in demo.report.steps)
     commands = (
         Command('cotrain query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"', "any question, in SQL"),
-        Command('cotrain query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC"', "what the robots do"),
+        Command(
+            'cotrain query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC"', "what the robots do"
+        ),
         Command(f"cotrain verify {demo.plan.exports}", "compare the exports with the lake again"),
     )
     report = ReportInput("cotrain demo", motions=_motions(catalog), stages=stages, commands=commands)

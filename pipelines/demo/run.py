@@ -99,7 +99,9 @@ class Demo:
                 done += 1
                 update(done, done)
 
-            made = record(self.plan.recording, self.plan.recordings, workers=self.running.execution.workers, on_episode=on_episode)
+            made = record(
+                self.plan.recording, self.plan.recordings, workers=self.running.execution.workers, on_episode=on_episode
+            )
         if made.episodes == 0:
             return False, f"nothing to do, all {made.skipped} episodes are already recorded", {"episodes": 0}
         text = f"{made.episodes} episodes, {made.successes} successful, {made.frames:,} pictures ({made.frames / made.seconds:.0f}/s)"
@@ -166,5 +168,3 @@ def _open(source: DemoSource) -> Any:
 
 def _after(text: str) -> str:
     return text.partition(": ")[2]
-
-

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def closing(demo: "Demo", seconds: float) -> str:
     """Return the closing text."""
-    head = f"\ndone in {seconds:.1f} s" if demo.report.worked else f"\nnothing to do: everything was already there ({seconds:.1f} s)"
+    head = (
+        f"\ndone in {seconds:.1f} s" if demo.report.worked else f"\nnothing to do: everything was already there ({seconds:.1f} s)"
+    )
     made = [
         ("lake", Path(demo.lake.root)),
         ("recordings", demo.plan.recordings),
@@ -23,7 +25,7 @@ def closing(demo: "Demo", seconds: float) -> str:
         f"open {demo.lake.report('demo.html')}",
         "cotrain ls episodes",
         'cotrain query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
-        "cotrain query \"SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10\"",
+        'cotrain query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10"',
         f"cotrain verify {exports}",
     ]
     return "\n".join([head, *lines, "", "look at it:", *(f"  {line}" for line in look)])

@@ -26,12 +26,14 @@ class SourceOptions:
         licence: SPDX identifier or name; None keeps what the source says.
         contract: overlay for the typed contract, see `schemas.contract.overlay`.
         shard_bytes: close a shard at about this many bytes.
+        texts: a table of timed text, or a folder with such tables, for sources whose own folder has none.
     """
 
     dataset: str
     licence: str | None = None
     contract: dict[str, Any] | None = None
     shard_bytes: int = SHARD_BYTES
+    texts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ def dataset_name(uri: str) -> str:
     Raises:
         UsageError: nothing usable is left.
     """
-    last = PurePosixPath(uri.rstrip("/").removeprefix("file://")).stem.lower()
+    plain = uri.removeprefix("file://")
+    last = (Path(plain).resolve() if Path(plain).exists() else PurePosixPath(plain.rstrip("/"))).stem.lower()
     name = re.sub(r"[^a-z0-9_.-]+", "-", last).strip("-._")
     if not is_slug(name):
         raise UsageError(f"no dataset name can be made from {uri!r}; give one with --as")

@@ -58,6 +58,6 @@ class ExporterContract:
         assert first == second
 
     def test_touches_nothing_outside_its_folder(self, exporter: Any, toy: Lake, tmp_path: Path) -> None:
-        before = {p for p in tmp_path.rglob("*")}
+        before = set(tmp_path.rglob("*"))
         self.export(exporter, toy, tmp_path / "out")
         assert {p for p in tmp_path.rglob("*") if not p.is_relative_to(tmp_path / "out")} == before

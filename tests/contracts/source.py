@@ -31,7 +31,7 @@ class SourceContract:
         assert source.version
 
     def test_travels_to_workers(self, source: Any) -> None:
-        assert pickle.loads(pickle.dumps(source)) == source  # noqa: S301 (our own object)
+        assert pickle.loads(pickle.dumps(source)) == source
 
     def test_recognises_its_own_and_not_an_empty_folder(self, source: Any, tmp_path: Path) -> None:
         assert type(source).recognises(source.uri)

@@ -154,7 +154,9 @@ def test_worker_processes_survive_a_dying_and_a_hanging_unit(lake: Lake, tmp_pat
     assert "longer than 8" in reasons
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_dask_gives_the_same_lake_byte_for_byte(lake: Lake, tmp_path: Path) -> None:
     other = Lake.at(tmp_path / "dask")
     ingest_toy(lake)

@@ -12,7 +12,8 @@ from schemas.shards import CodecHeader, TrackInfo, decode_tracks, encode_tracks,
 from schemas.tables import TABLES
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4)
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(), x, max_size=4),
 )
 
 
@@ -36,7 +37,10 @@ def test_canonical_json_ignores_key_order(value: dict) -> None:
 
 def test_ids_are_stable_and_depend_on_everything() -> None:
     assert episode_id("toy", "0") == "ep-060cc5a4f4cb156ffd4e"
-    assert len({unit_id(*a) for a in [("s", 1, 2, "1"), ("t", 1, 2, "1"), ("s", 2, 2, "1"), ("s", 1, 3, "1"), ("s", 1, 2, "2")]}) == 5
+    assert (
+        len({unit_id(*a) for a in [("s", 1, 2, "1"), ("t", 1, 2, "1"), ("s", 2, 2, "1"), ("s", 1, 3, "1"), ("s", 1, 2, "2")]})
+        == 5
+    )
 
 
 def test_nan_has_no_id() -> None:
@@ -44,7 +48,9 @@ def test_nan_has_no_id() -> None:
         digest(float("nan"))
 
 
-@pytest.mark.parametrize(("name", "good"), [("g1_v30", True), ("a.b-c", True), ("../x", False), ("", False), ("A", False), ("a/b", False)])
+@pytest.mark.parametrize(
+    ("name", "good"), [("g1_v30", True), ("a.b-c", True), ("../x", False), ("", False), ("A", False), ("a/b", False)]
+)
 def test_slugs(name: str, good: bool) -> None:
     assert is_slug(name) is good
 
@@ -59,7 +65,9 @@ def test_contract_rejects_unknown_keys() -> None:
 
 
 def test_overlay_adds_what_the_source_does_not_say() -> None:
-    changed = overlay(contract(), {"licence": "MIT", "features": {"action": {"unit": "m"}}, "cameras": {"front": {"role": "ego"}}})
+    changed = overlay(
+        contract(), {"licence": "MIT", "features": {"action": {"unit": "m"}}, "cameras": {"front": {"role": "ego"}}}
+    )
     assert (changed.licence, changed.feature("action").unit, changed.cameras[0].role) == ("MIT", "m", "ego")
 
 

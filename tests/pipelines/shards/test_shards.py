@@ -67,7 +67,12 @@ def test_the_packets_are_the_files_own_bytes(video: Path) -> None:
 
 def test_a_leading_picture_of_an_open_gop_needs_the_keyframe_before() -> None:
     track = TrackDraft(
-        "c", demux_header(), np.array([0, 1, 4, 2, 3], np.int32), np.array([0, 1, 4, 2, 3]), np.array([1, 0, 1, 0, 0], bool), [b""] * 5
+        "c",
+        demux_header(),
+        np.array([0, 1, 4, 2, 3], np.int32),
+        np.array([0, 1, 4, 2, 3]),
+        np.array([1, 0, 1, 0, 0], bool),
+        [b""] * 5,
     )
     assert key_rows(track).tolist() == [0, 0, 2, 0, 0]
 
