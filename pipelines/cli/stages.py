@@ -74,13 +74,22 @@ def summary(report: StageReport) -> dict[str, Any]:
 def sentence(report: StageReport) -> str:
     """Say in one line how a stage went."""
     if report.worked == 0 and not report.rejects:
-        return f"{report.stage}: nothing to do, all {len(report.units)} units are already there"
+        return f"{report.stage}: nothing to do, {_all(len(report.units), 'unit')} already there"
     rate = report.total("frames") / report.seconds if report.seconds else 0
     frames = f", {report.total('frames'):,} frames ({rate:,.0f}/s)" if report.total("frames") else ""
-    text = f"{report.stage}: {report.worked} units, {report.total('rows'):,} rows{frames}, {size(report.total('bytes'))}"
+    text = f"{report.stage}: {plural(report.worked, 'unit')}, {report.total('rows'):,} rows{frames}, {size(report.total('bytes'))}"
     skipped = f", {report.count('skipped')} already there" if report.count("skipped") else ""
     rejects = f", {len(report.rejects)} in quarantine" if report.rejects else ""
     return f"{text} in {report.seconds:.1f} s{skipped}{rejects}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 unit`, `2 units`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _all(count: int, noun: str) -> str:
+    return f"the one {noun} is" if count == 1 else f"all {plural(count, noun)} are"
 
 
 def exit_code(report: StageReport) -> int:

@@ -1,0 +1,66 @@
+"""What every simulator does alike: collecting pictures and masks step by step, and declaring the cameras they came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.record.rollout import SEGMENTATION, U8, Masks
+from pipelines.record.spec import RecordSpec
+from schemas.contract import Camera, CameraRole
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """The pictures of one episode, in the order they are taken."""
+
+    spec: RecordSpec
+    _pictures: dict[str, list[U8]] = field(default_factory=dict[str, list[U8]])
+    _masks: dict[str, list[tuple[int, U8]]] = field(default_factory=dict[str, list[tuple[int, U8]]])
+
+    def wants_masks(self, step: int) -> bool:
+        """Tell whether segmentation is due at `step`."""
+        every = self.spec.mask_every
+        return every > 0 and step % every == 0
+
+    def keep(self, camera: str, picture: U8) -> None:
+        """Keep what `camera` sees at the next step, uint8[H, W, 3]."""
+        self._pictures.setdefault(camera, []).append(picture)
+
+    def keep_masks(self, camera: str, step: int, masks: U8) -> None:
+        """Keep the segmentation of `camera` at `step`, uint8[H, W]."""
+        self._masks.setdefault(SEGMENTATION + camera, []).append((step, masks))
+
+    def frames(self) -> dict[str, U8]:
+        """Return per camera uint8[T, H, W, 3]."""
+        return {camera: np.stack(pictures) for camera, pictures in self._pictures.items()}
+
+    def masks(self) -> dict[str, Masks]:
+        """Return the masks per segmentation camera."""
+        return {
+            camera: Masks(np.array([step for step, _ in taken], np.int32), np.stack([image for _, image in taken]))
+            for camera, taken in self._masks.items()
+        }
+
+
+ROLES: dict[str, CameraRole] = {"front": "exterior", "wrist": "wrist", "ego": "ego"}
+
+
+def declare_cameras(spec: RecordSpec, geometry: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Camera, ...]:
+    """Return the contract's cameras: each recorded one, followed by its privileged segmentation if there is any.
+
+    Args:
+        spec: which cameras, their size and rates.
+        geometry: per camera, `intrinsics` and `extrinsics` where they are known.
+    """
+    cameras: list[Camera] = []
+    for name in spec.cameras:
+        common: dict[str, Any] = {"width": spec.size, "height": spec.size, **(geometry or {}).get(name, {})}
+        cameras.append(Camera(name, role=ROLES[name], fps=float(spec.hz), **common))
+        if spec.mask_every:
+            rate = spec.hz / spec.mask_every
+            cameras.append(
+                Camera(SEGMENTATION + name, role="segmentation", fps=rate, colour_order="gray", privileged=True, **common)
+            )
+    return tuple(cameras)

@@ -1,0 +1,102 @@
+"""What to record: one frozen dataclass, checked on construction. Knows no simulator; what only one of them can tell is checked there."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from schemas.errors import UsageError
+
+SimulatorName = Literal["auto", "metaworld", "pusht"]
+GlBackend = Literal["auto", "egl", "osmesa"]
+CAMERAS = ("front", "wrist", "ego")
+MIN_SIZE, MAX_SIZE = 32, 1024
+# Adding episodes or tasks to a recording keeps what is there; changing anything else would mix two kinds of data in one folder.
+GROWS = ("tasks", "episodes", "seed", "gl")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSpec:
+    """One recording.
+
+    Attributes:
+        simulator: `metaworld` (MuJoCo, needs OpenGL), `pusht` (software only), or `auto`: the first of the two that works here.
+        tasks: names of tasks; none means the simulator's own three (Meta-World) or one (PushT).
+        episodes: episodes per task.
+        seed: scene of the first episode of each task; episode i plays scene `seed + i`.
+        size: width and height of every picture, pixels; even, because H.264 4:2:0 needs it.
+        hz: recorded steps per second; must divide the simulator's control rate (Meta-World 80, PushT 100).
+        cameras: which of `front`, `wrist` and `ego` (a head that looks over the table and follows the work) to render.
+        segmentation_hz: about how often to take the privileged segmentation masks (every so many steps); 0 takes none.
+        gl: OpenGL platform for MuJoCo.
+        settle_s: seconds recorded after the task first succeeds.
+        pace: share of the expert's commanded translation, in (0, 1]. Meta-World's experts move at up to 1 m/s and finish within
+            a second or two; slower ones look like demonstrations. Some experts need their full pace to succeed (push, door-open).
+        gop: frames per keyframe of the encoded video.
+    """
+
+    simulator: SimulatorName = "auto"
+    tasks: tuple[str, ...] = ()
+    episodes: int = 4
+    seed: int = 0
+    size: int = 128
+    hz: int = 20
+    cameras: tuple[str, ...] = ("front", "wrist")
+    segmentation_hz: float = 5
+    gl: GlBackend = "auto"
+    settle_s: float = 0.5
+    pace: float = 0.4
+    gop: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what no simulator could record.
+
+        Raises:
+            UsageError: names the field, its value and what it may be.
+        """
+        _check("gl", self.gl, self.gl in get_args(GlBackend), f"one of {get_args(GlBackend)}")
+        _check("episodes", self.episodes, self.episodes >= 1, "at least 1")
+        _check("seed", self.seed, self.seed >= 0, "0 or more")
+        _check("size", self.size, MIN_SIZE <= self.size <= MAX_SIZE and self.size % 2 == 0, f"even, {MIN_SIZE} to {MAX_SIZE}")
+        _check("hz", self.hz, self.hz >= 1, "at least 1")
+        known = bool(self.cameras) and set(self.cameras) <= set(CAMERAS) and len(set(self.cameras)) == len(self.cameras)
+        _check("cameras", self.cameras, known, f"one or more of {CAMERAS}, each once")
+        _check("segmentation_hz", self.segmentation_hz, self.segmentation_hz >= 0, "0 or more")
+        _check("tasks", self.tasks, len(set(self.tasks)) == len(self.tasks), "without repetition")
+        _check("settle_s", self.settle_s, 0 <= self.settle_s <= 10, "0 to 10 seconds")
+        _check("pace", self.pace, 0 < self.pace <= 1, "above 0, at most 1")
+        _check("gop", self.gop, self.gop >= 1, "at least 1")
+
+    @property
+    def seeds(self) -> range:
+        """The scenes to play for each task."""
+        return range(self.seed, self.seed + self.episodes)
+
+    @property
+    def mask_every(self) -> int:
+        """Steps from one segmentation mask to the next; 0 where none are taken."""
+        return max(1, round(self.hz / self.segmentation_hz)) if self.segmentation_hz else 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> Self:
+        """Read what `to_dict` wrote; lists become tuples.
+
+        Raises:
+            UsageError: a key is unknown or a value impossible.
+        """
+        if unknown := sorted(set(raw) - {f.name for f in fields(cls)}):
+            raise UsageError(f"a recording has no settings {unknown}; it has {[f.name for f in fields(cls)]}")
+        values: dict[str, Any] = {k: tuple(raw[k]) if isinstance(raw[k], list) else raw[k] for k in raw}
+        return cls(**values)
+
+    def differences(self, other: "RecordSpec") -> dict[str, tuple[Any, Any]]:
+        """Return the settings that may not differ within one recording, as `name -> (self, other)`."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        return {k: (mine[k], theirs[k]) for k in mine if k not in GROWS and mine[k] != theirs[k]}
+
+
+def _check(name: str, value: object, holds: bool, may: str) -> None:
+    if not holds:
+        raise UsageError(f"a recording's {name} may not be {value!r}: it must be {may}")
