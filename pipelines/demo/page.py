@@ -2,18 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-import polars as pl
-
 from catalog.tables import Catalog
-from pipelines.annotations import motion_rows
 from pipelines.report.html import build_report, write_report
-from pipelines.report.model import Command, ReportInput, Segment, StageTime, segments
+from pipelines.report.model import Command, ReportInput, StageTime
+from pipelines.report.motions import motion_segments
 
 if TYPE_CHECKING:
     from pipelines.demo.run import Demo
 
 NAME = "demo"
-SECOND = 1_000_000_000
 
 
 def write_page(demo: "Demo") -> tuple[str, bool]:
@@ -30,15 +27,7 @@ def write_page(demo: "Demo") -> tuple[str, bool]:
         ),
         Command(f"cotrain verify {demo.plan.exports}", "compare the exports with the lake again"),
     )
-    report = ReportInput("cotrain demo", motions=_motions(catalog), stages=stages, commands=commands)
+    report = ReportInput("cotrain demo", motions=motion_segments(catalog), stages=stages, commands=commands)
     write_report(demo.lake, NAME, build_report(demo.lake, catalog, report))
     return uri, True
 
-
-def _motions(catalog: Catalog) -> dict[str, tuple[Segment, ...]]:
-    episodes = catalog.latest("episodes").collect()
-    durations = dict(episodes.select("episode_id", pl.col("duration_s")).iter_rows())
-    return {
-        episode: segments([(r.start_ns / SECOND, r.text) for r in rows], durations[episode])
-        for episode, rows in motion_rows(catalog, episodes).items()
-    }

@@ -18,8 +18,6 @@ from tests.conftest import ROOT
 FILE = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 DEPLOYMENTS = {d["name"]: d for d in FILE["deployments"]}
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_entry_points_exist_and_take_their_parameters(name: str) -> None:

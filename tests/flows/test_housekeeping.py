@@ -12,7 +12,7 @@ from flows.maintain import maintain
 from pipelines.publish import publish_bytes
 from tests.support.toys import ingest_toy
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.usefixtures("prefect_server")]
 
 
 def test_annotate_runs_an_annotator_over_a_selection(lake: Lake) -> None:

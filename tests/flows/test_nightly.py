@@ -19,10 +19,6 @@ from tests.support.video import write_video
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
 

@@ -18,7 +18,7 @@ from pipelines.unit import Output, Unit
 from schemas.errors import ConflictError, CorruptMediaError, RejectLimitError, TransportError, UsageError
 from schemas.ids import unit_id
 
-pytestmark = [pytest.mark.usefixtures("prefect_server"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.usefixtures("prefect_server")]
 
 
 @dataclass
