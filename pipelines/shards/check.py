@@ -1,10 +1,14 @@
-"""Test-decodes a track before it is written, so that a broken file is found at ingest and not in the middle of a training run."""
+"""Test-decodes a track before it is written, so that a broken file is found at ingest and not in the middle of a training run.
+
+Every packet's inner lengths are checked first, which costs a microsecond each; then the first and last picture are decoded, or all.
+"""
 
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
+from pipelines.shards.bitstream import first_malformed
 from pipelines.shards.decode import Track, decode_masks, decode_rgb
 from pipelines.shards.draft import TrackDraft
 from pipelines.shards.writer import key_rows
@@ -22,6 +26,7 @@ def check_decodes(draft: TrackDraft, level: Literal["none", "ends", "all"], *, u
     """
     if level == "none" or draft.header.kind != "video" or draft.frames == 0:
         return
+    _check_lengths(draft, uri, episode)
     frames = np.arange(draft.frames) if level == "all" else np.unique([0, draft.frames - 1])
     track = as_track(draft, uri, episode)
     decode = decode_masks if draft.header.codec == "png" else decode_rgb
@@ -31,6 +36,18 @@ def check_decodes(draft: TrackDraft, level: Literal["none", "ends", "all"], *, u
         except CorruptMediaError as error:
             error.uri, error.episode = uri, episode
             raise
+
+
+def _check_lengths(draft: TrackDraft, uri: str, episode: str) -> None:
+    """Find overwritten or shifted bytes between the decoded ends, by the lengths inside every packet."""
+    row = first_malformed(draft.header, draft.data)
+    if row is not None:
+        raise CorruptMediaError(
+            f"{uri}: frame {int(draft.frame[row])} of camera {draft.camera}, episode {episode}: its packet (row {row}) is damaged: "
+            "the lengths inside it do not add up to its size",
+            uri=uri,
+            episode=episode,
+        )
 
 
 def as_track(draft: TrackDraft, uri: str, episode: str) -> Track:

@@ -105,6 +105,7 @@ class ShardWriter:
 
     def _write_track(self, episode: str, track: TrackDraft) -> TrackInfo:
         first, count = self.rows["packets"], len(track.data)
+        data = pa.array(track.data, pa.large_binary())
         columns = [
             self._constant("episode_id", episode, count),
             self._constant("camera", track.camera, count),
@@ -112,13 +113,12 @@ class ShardWriter:
             pa.array(track.pts_ns, pa.int64()),
             pa.array(track.key, pa.bool_()),
             pa.array(key_rows(track) + first, pa.int64()),
-            pa.array(track.data, pa.large_binary()),
+            data,
         ]
         self._packets.write_batch(pa.record_batch(columns, schema=PACKETS))
         self.rows["packets"] += count
-        info = TrackInfo(
-            episode, track.camera, len(self._tracks), first, count, track.frames, bytes_digest(track.data), track.header
-        )
+        content = bytes_digest([data.buffers()[2] or b""])  # the packets lie end to end: one update, not one per packet
+        info = TrackInfo(episode, track.camera, len(self._tracks), first, count, track.frames, content, track.header)
         self._tracks.append(info)
         return info
 

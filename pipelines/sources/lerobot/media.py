@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.shards.bitstream import first_malformed
 from pipelines.shards.demux import Demuxed, demux
 from pipelines.shards.draft import I32, I64, TrackDraft
 from pipelines.sources.base import inside
@@ -50,7 +49,7 @@ class VideoFiles:
 
         Raises:
             MissingFileError: the file is not there.
-            CorruptMediaError: the part of it that shows this episode cannot be demuxed, or holds damaged packets.
+            CorruptMediaError: the part of it that shows this episode cannot be demuxed.
         """
         path = inside(self._root, span.file)
         if not path.is_file():
@@ -65,14 +64,7 @@ class VideoFiles:
         if isinstance(found, DataError):
             # The damage may lie in another episode's part of the file.
             found = _opened(demux(str(path), start_s=span.start_s, end_s=span.end_s))
-        track = _cut(found, span)
-        if (row := first_malformed(track.header, track.data)) is not None:
-            at = span.start_s + int(track.pts_ns[row]) / 1e9
-            raise CorruptMediaError(
-                f"{path}: the {track.header.codec} packet at {at:.3f} s is damaged; it belongs to camera {span.camera}",
-                uri=str(path),
-            )
-        return track
+        return _cut(found, span)
 
 
 def match_frames(times: I64, t_ns: I64, fps: float) -> tuple[I32, float]:

@@ -165,7 +165,7 @@ BROKEN: list[tuple[str, Callable[[Path], Any], int, str, str]] = [
     (f"{FRONT}/file-001.mp4", Path.unlink, 1, "MissingFileError", "does not exist, although meta/episodes names it"),
     (f"{FRONT}/file-002.mp4", halve, 2, "LengthMismatchError", r"shows 7 frames .* has 15 rows: 8 of them, from row 7 on"),
     (f"{FRONT}/file-002.mp4", cut_bytes, 2, "Error", "file-002.mp4"),
-    (f"{FRONT}/file-003.mp4", overwrite, 3, "CorruptMediaError", r"h264 packet at 0\.\d+ s is damaged; it belongs to camera front"),
+    (f"{FRONT}/file-003.mp4", overwrite, 3, "CorruptMediaError", r"file-003\.mp4: frame \d+ of camera front, episode 3: its packet \(row \d+\) is damaged"),
     ("data/chunk-000/file-000.parquet", Path.unlink, 0, "MissingFileError", "does not exist, although meta/episodes names it"),
     ("data/chunk-000/file-003.parquet", garble, 3, "CorruptMediaError", "not a readable parquet file"),
     ("data/chunk-000/file-001.parquet", lambda p: edit_parquet(p, lambda t: t.drop_columns(["action"])), 1, "ContractError",
