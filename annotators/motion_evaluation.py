@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,6 @@ from annotators.evaluation import (
     total_variation,
     verdict,
 )
-from annotators.language_motion import LanguageMotion
 from annotators.motion_labels import StepLabels, step_column
 from annotators.motion_probe import displacements, is_absolute, noisy, reference, resampled
 from annotators.motion_source import MotionSource
@@ -35,17 +35,20 @@ RATES = (5, 10, 20, 30, 50)
 TV_GOAL, FLIP_GOAL, AUC_GOAL, STILL_GOAL, AGREEMENT_GOAL = 0.05, 0.03, 0.60, 0.40, 0.90
 NOISE_M, NOISE_DEG = 0.001, 1.0
 CLUSTERS = 64
+if TYPE_CHECKING:
+    from annotators.language_motion import LanguageMotion
+
 type Labeller = Callable[[Batch], StepLabels | str]
 
 
-def evaluate_motion(annotator: LanguageMotion, batch: Batch, label: Labeller | None = None) -> tuple[QualityReport, ...]:
+def evaluate_motion(annotator: "LanguageMotion", batch: Batch, label: Labeller | None = None) -> tuple[QualityReport, ...]:
     """Return every report of sheet 3.4; `label` replaces the annotator's own labels, to put a twin in its place."""
     names = ("rate_invariance", "noise_flip_rate", "hold_still_share", "kinematic_agreement", "predictiveness")
     usable = annotator.usable(batch.contract)
     if isinstance(usable, str):
         return tuple(not_measurable(n, usable) for n in names)
     source, frame = usable
-    other = LanguageMotion(replace(annotator.config, rule="ecot_verbatim", frame_ref="base"))
+    other = replace(annotator, config=replace(annotator.config, rule="ecot_verbatim", frame_ref="base"))
     ecot = None if isinstance(other.usable(batch.contract), str) else other.label
     mine = label or annotator.label
     turn = frame.turn if frame.ref != "ee" else None

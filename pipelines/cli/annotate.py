@@ -36,9 +36,9 @@ def command(
     from catalog.lake import Lake
     from pipelines.annotate import AnnotateStage
     from pipelines.annotate import evaluate as evaluate_annotator
-    from pipelines.cli.console import Console
-    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
     from pipelines.executors import Execution
+    from pipelines.terminal.console import Console
+    from pipelines.terminal.stages import Running, describe, exit_code, perform, sentence, summary
     from schemas.errors import UsageError
 
     pairs = [s.partition("=") for s in settings or ()]

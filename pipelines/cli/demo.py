@@ -22,13 +22,13 @@ def command(
     import time
 
     from catalog.lake import Lake
-    from pipelines.cli.console import Console
-    from pipelines.cli.stages import Running
     from pipelines.demo.plan import data_folder, make_plan
     from pipelines.demo.run import Demo
     from pipelines.demo.summary import closing
     from pipelines.demo.system import pick_simulator
     from pipelines.executors import Execution
+    from pipelines.terminal.console import Console
+    from pipelines.terminal.stages import Running
 
     console, started = Console(as_json), time.perf_counter()
     folder = data or data_folder()

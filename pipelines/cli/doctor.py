@@ -7,8 +7,8 @@ NAME = "doctor"
 
 def command(lake: LakeOption = None, as_json: JsonOption = False) -> int:
     """Check packages, codecs, rendering, Prefect's pins and the lake; say what to do about each problem."""
-    from pipelines.cli.console import Console
     from pipelines.doctor import examine
+    from pipelines.terminal.console import Console
 
     console, findings = Console(as_json), examine(lake)
     console.table(("check", "ok", "found", "what to do"), [(f.check, f.ok, f.found, f.remedy or "") for f in findings])

@@ -26,11 +26,11 @@ def command(
 ) -> int:
     """Export to LeRobot v3.0 (video bytes copied) or RLDS (without TensorFlow). Running it again does nothing."""
     from catalog.lake import Lake
-    from pipelines.cli.console import Console
-    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
     from pipelines.executors import Execution
     from pipelines.export import ExportStage
     from pipelines.exporters.base import ExportOptions
+    from pipelines.terminal.console import Console
+    from pipelines.terminal.stages import Running, describe, exit_code, perform, sentence, summary
 
     options = ExportOptions(fps=fps, jpeg_quality=jpeg_quality, val_share=val_share, privileged=privileged)
     kinds = tuple(k.strip() for k in sources.split(",") if k.strip())

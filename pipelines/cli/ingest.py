@@ -39,12 +39,12 @@ def command(
 ) -> int:
     """Ingest a source into packet shards, without re-encoding. Running it again does nothing."""
     from catalog.lake import Lake
-    from pipelines.cli.console import Console
-    from pipelines.cli.stages import Running, describe, exit_code, perform, sentence, summary
     from pipelines.executors import Execution
     from pipelines.ingest import IngestStage
     from pipelines.sources.base import SourceOptions, dataset_name, read_overlay
     from pipelines.sources.registry import open_source
+    from pipelines.terminal.console import Console
+    from pipelines.terminal.stages import Running, describe, exit_code, perform, sentence, summary
     from schemas.errors import UsageError
     from schemas.shards import steps_schema
 

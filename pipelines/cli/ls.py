@@ -21,7 +21,7 @@ def command(
     """List what the lake holds."""
     from catalog.lake import Lake
     from catalog.tables import Catalog
-    from pipelines.cli.console import Console
+    from pipelines.terminal.console import Console
     from schemas.errors import UnknownNameError
 
     if what not in LISTINGS:

@@ -20,10 +20,10 @@ def command(
     from dataclasses import asdict
 
     from catalog.lake import Lake
-    from pipelines.cli.console import Console
     from pipelines.mixture.compile import compile_mixture
     from pipelines.mixture.mix import mix
     from pipelines.mixture.shares import render_shares
+    from pipelines.terminal.console import Console
     from schemas.mixture import load_spec
 
     console, where, wanted = Console(as_json), Lake.at(lake), load_spec(spec)

@@ -21,7 +21,7 @@ def command(
     from catalog.lake import Lake
     from catalog.query import Query
     from catalog.tables import Catalog
-    from pipelines.cli.console import Console
+    from pipelines.terminal.console import Console
 
     console = Console(as_json)
     frame = Query(Catalog(Lake.at(lake))).sql(statement)

@@ -25,12 +25,12 @@ def command(
     """Record scripted experts: two cameras, success labels, object poses and segmentation."""
     from dataclasses import asdict
 
-    from pipelines.cli.console import Console
     from pipelines.record.layout import episode_key
     from pipelines.record.record import episodes as planned
     from pipelines.record.record import record, resolve
     from pipelines.record.recording import existing_keys, read_header
     from pipelines.record.spec import RecordSpec
+    from pipelines.terminal.console import Console
 
     names = tuple(t.strip() for t in tasks.split(",") if t.strip())
     spec = RecordSpec(simulator=simulator, tasks=names, episodes=episodes, seed=seed, size=size, hz=hz)  # pyright: ignore[reportArgumentType]

@@ -23,8 +23,8 @@ def command(
 
     from catalog.lake import Lake
     from catalog.tables import Catalog
-    from pipelines.cli.console import Console
-    from pipelines.cli.stages import Running, describe, perform, summary
+    from pipelines.terminal.console import Console
+    from pipelines.terminal.stages import Running, describe, perform, summary
     from pipelines.verify import VerifyStage
 
     where = Lake.at(lake)

@@ -12,7 +12,6 @@ from catalog.lake import Lake
 from catalog.query import Query
 from catalog.tables import Catalog
 from pipelines.annotate import AnnotateStage
-from pipelines.cli.stages import Running, perform, sentence, summary
 from pipelines.demo.plan import FORMATS, MIXTURE, DemoPlan, DemoSource
 from pipelines.export import ExportStage
 from pipelines.exporters.base import ExportOptions
@@ -20,6 +19,7 @@ from pipelines.ingest import IngestStage
 from pipelines.mixture.mix import mix
 from pipelines.mixture.shares import render_shares
 from pipelines.sources.registry import open_source
+from pipelines.terminal.stages import Running, perform, sentence, summary
 from pipelines.unit import StageReport
 from pipelines.verify import VerifyStage
 
@@ -156,10 +156,12 @@ class Demo:
         ]  # fmt: skip
 
     def _report(self) -> tuple[bool, str, dict[str, Any]]:
-        from pipelines.demo.page import write_page
+        from pipelines.demo.page import NAME, write_page
 
-        uri, fresh = write_page(self)
-        return fresh, uri, {"uri": uri}
+        uri = self.lake.report(f"{NAME}.html")
+        if not self.report.worked and self.lake.fs.exists(uri):
+            return False, f"{uri} (unchanged)", {"uri": uri}
+        return True, write_page(self.lake, self.report.steps, self.plan.exports), {"uri": uri}
 
 
 def _open(source: DemoSource) -> Any:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.cli.console import size
+from pipelines.terminal.console import size
 
 if TYPE_CHECKING:
     from pipelines.demo.run import Demo

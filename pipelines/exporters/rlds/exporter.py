@@ -1,7 +1,6 @@
 """The RLDS exporter: one pass over the episodes, one episode in memory at a time, `dataset_info.json` last."""
 
 import json
-import re
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,7 @@ import numpy as np
 
 from pipelines.exporters.base import ExportJob, ExportReport, VerifyReport
 from pipelines.exporters.rlds.card import card
-from pipelines.exporters.rlds.layout import Layout, build_layout, is_action
+from pipelines.exporters.rlds.layout import Layout, build_layout, is_action, version_folder
 from pipelines.exporters.rlds.pictures import PictureEncoder, picture_pool
 from pipelines.exporters.rlds.records import Record, RecordBuilder
 from pipelines.exporters.rlds.shards import SplitWriter, write_index
@@ -21,7 +20,6 @@ from pipelines.exporters.rlds.statistics import Spool, dataset_statistics
 from pipelines.exporters.rlds.survey import Survey, survey
 from pipelines.formats import dataset_info, tfds_features
 from pipelines.formats.dataset_info import DatasetInfo, tfds_name
-from schemas.errors import UsageError
 from schemas.ids import canonical_json
 
 STATISTICS = "dataset_statistics.json"
@@ -73,17 +71,6 @@ class RldsExporter:
         from pipelines.exporters.rlds.verify import verify
 
         return verify(folder, job, every)
-
-
-def version_folder(folder: Path, version: str) -> Path:
-    """Return the folder TFDS opens.
-
-    Raises:
-        UsageError: `version` is not three numbers.
-    """
-    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
-        raise UsageError(f"version {version!r} is not one TFDS can read; use three numbers, for example 1.0.0")
-    return folder / version
 
 
 @dataclass(slots=True)

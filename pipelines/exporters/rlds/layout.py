@@ -8,6 +8,7 @@ trainers that skip TFDS' decoding see raw bytes otherwise), and once more, exact
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipelines.exporters.base import ExportJob
 from pipelines.exporters.rlds.survey import CameraSurvey, Survey, wanted_cameras
 from pipelines.formats.tfds_features import Group, Image, Leaf, Node, Sequence, Tensor, Text
 from schemas.contract import Camera, Feature
-from schemas.errors import ContractError
+from schemas.errors import ContractError, UsageError
 from schemas.shards import CodecHeader
 
 RAW_ABOVE = 64  # 8- and 16-bit grids with more cells than this are stored raw instead of as one varint per cell
@@ -210,6 +211,17 @@ def _notes(job: ExportJob, found: Survey) -> tuple[str, ...]:
     if not any(is_action(f) for f in job.contract.features):
         notes.append("the dataset has no action; policy loaders need one")
     return tuple(notes)
+
+
+def version_folder(folder: Path, version: str) -> Path:
+    """Return the folder TFDS opens.
+
+    Raises:
+        UsageError: `version` is not three numbers.
+    """
+    if not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise UsageError(f"version {version!r} is not one TFDS can read; use three numbers, for example 1.0.0")
+    return folder / version
 
 
 def _plain(name: str) -> str:

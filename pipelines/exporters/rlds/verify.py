@@ -16,8 +16,7 @@ import simplejpeg
 
 from pipelines.exporters.base import ExportEpisode, ExportJob, VerifyReport
 from pipelines.exporters.rlds.check import check_export
-from pipelines.exporters.rlds.exporter import version_folder
-from pipelines.exporters.rlds.layout import CameraPlan, Column, Layout, build_layout
+from pipelines.exporters.rlds.layout import CameraPlan, Column, Layout, build_layout, version_folder
 from pipelines.exporters.rlds.pictures import blank_picture, encode_picture, is_copied, runs
 from pipelines.exporters.rlds.records import active_texts, metadata
 from pipelines.exporters.rlds.survey import Survey, survey

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 
 from catalog.lake import Lake
-from pipelines.cli.console import Console
-from pipelines.cli.stages import Running
 from pipelines.demo import system
 from pipelines.demo.plan import DemoPlan, DemoSource, make_plan
 from pipelines.demo.run import Demo, DemoReport
@@ -14,6 +12,8 @@ from pipelines.demo.summary import closing
 from pipelines.executors import Execution
 from pipelines.record.spec import RecordSpec
 from pipelines.sources.base import SourceOptions
+from pipelines.terminal.console import Console
+from pipelines.terminal.stages import Running
 from schemas.errors import DependencyError
 from tests.support.video import write_video
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.cli.console import Console, size
 from pipelines.executors import Execution
+from pipelines.terminal.console import Console, size
 from pipelines.unit import STOP_REJECTS, Stage, StageReport, Unit, UnitReport, pending, run_stage
 
 QUARANTINED, NOTHING = 3, 4
@@ -77,7 +77,9 @@ def sentence(report: StageReport) -> str:
         return f"{report.stage}: nothing to do, {_all(len(report.units), 'unit')} already there"
     rate = report.total("frames") / report.seconds if report.seconds else 0
     frames = f", {report.total('frames'):,} frames ({rate:,.0f}/s)" if report.total("frames") else ""
-    text = f"{report.stage}: {plural(report.worked, 'unit')}, {report.total('rows'):,} rows{frames}, {size(report.total('bytes'))}"
+    text = (
+        f"{report.stage}: {plural(report.worked, 'unit')}, {report.total('rows'):,} rows{frames}, {size(report.total('bytes'))}"
+    )
     skipped = f", {report.count('skipped')} already there" if report.count("skipped") else ""
     rejects = f", {len(report.rejects)} in quarantine" if report.rejects else ""
     return f"{text} in {report.seconds:.1f} s{skipped}{rejects}"
