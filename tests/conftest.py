@@ -22,3 +22,8 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real test data is absent: {folder} (set COTRAIN_TEST_DATA)")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run `tests/flows` last: once Prefect has started its threads, forked DataLoader workers of this process exit with an error."""
+    items.sort(key=lambda item: "flows" in Path(item.path).relative_to(ROOT).parts)

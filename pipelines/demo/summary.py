@@ -1,5 +1,7 @@
 """What the demo says at the end: what it made, how large it is, and the commands to look at it."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +23,14 @@ def closing(demo: "Demo", seconds: float) -> str:
     ]
     lines = [f"  {name:16} {size(folder_bytes(path)):>9}  {path}" for name, path in made]
     exports = demo.plan.exports
+    # make does not activate the environment it made
+    cotrain = "cotrain" if shutil.which("cotrain") else str(Path(sys.argv[0]))
     look = [
         f"open {demo.lake.report('demo.html')}",
-        "cotrain ls episodes",
-        'cotrain query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
-        'cotrain query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10"',
-        f"cotrain verify {exports}",
+        f"{cotrain} ls episodes",
+        f'{cotrain} query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
+        f'{cotrain} query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10"',
+        f"{cotrain} verify {exports}",
     ]
     return "\n".join([head, *lines, "", "look at it:", *(f"  {line}" for line in look)])
 
