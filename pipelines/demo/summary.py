@@ -22,17 +22,17 @@ def closing(demo: "Demo", seconds: float) -> str:
         *((f"exports/{f.name}", f) for f in sorted(demo.plan.exports.iterdir())),
     ]
     lines = [f"  {name:16} {size(folder_bytes(path)):>9}  {path}" for name, path in made]
-    exports = demo.plan.exports
     # make does not activate the environment it made
     cotrain = "cotrain" if shutil.which("cotrain") else str(Path(sys.argv[0]))
     look = [
-        f"open {demo.lake.report('demo.html')}",
-        f"{cotrain} ls episodes",
-        f'{cotrain} query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
-        f'{cotrain} query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10"',
-        f"{cotrain} verify {exports}",
+        "ls episodes",
+        'query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
+        'query "SELECT text, count(*) AS n FROM language_motion GROUP BY text ORDER BY n DESC LIMIT 10"',
+        f"verify {demo.plan.exports}",
     ]
-    return "\n".join([head, *lines, "", "look at it:", *(f"  {line}" for line in look)])
+    return "\n".join(
+        [head, *lines, "", "look at it:", f"  open {demo.lake.report('demo.html')}", *(f"  {cotrain} {line}" for line in look)]
+    )
 
 
 def folder_bytes(folder: Path) -> int:
