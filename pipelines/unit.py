@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import polars as pl
 import pyarrow as pa
 
 from catalog.lake import Lake
@@ -143,6 +144,7 @@ def run_stage(
     execution: Execution | None = None,
     limit: int | None = None,
     stop_rejects: float = STOP_REJECTS,
+    repair: bool = False,
     on_plan: Callable[[Sequence[Unit], int], None] | None = None,
     on_unit: Callable[[UnitReport], None] | None = None,
 ) -> StageReport:
@@ -153,6 +155,7 @@ def run_stage(
         execution: where (default: in this process, or processes where there are several units).
         limit: take at most this many units, the same ones every time (ordered by unit id).
         stop_rejects: share of rejected episodes above which the run stops, judged from 20 episodes on.
+        repair: also do the committed units again whose files are missing or damaged; their rows stay as they are.
         on_plan: called once with the open units and the number already done.
         on_unit: called as each unit ends.
 
@@ -164,13 +167,15 @@ def run_stage(
     if limit is not None:
         units = sorted(units, key=lambda u: u.id)[:limit]
     done = Catalog(stage.lake).committed_units(MARKER)
+    if repair:
+        done -= damaged_units(stage.lake, [u.id for u in units if u.id in done])
     reports = [UnitReport(u.id, u.label, u.dataset, "skipped") for u in units if u.id in done]
     todo = [u for u in units if u.id not in done]
     if on_plan:
         on_plan(todo, len(reports))
     seen = rejected = 0
     episodes = {u.id: u.episodes for u in units}
-    for unit, result in run_all(execute, [(stage, u, run) for u in todo], execution or Execution()):
+    for unit, result in run_all(execute, [(stage, u, run, repair) for u in todo], execution or Execution()):
         report = result if isinstance(result, UnitReport) else _crashed(stage, unit[1], result, run)
         reports.append(report)
         if on_unit:
@@ -186,10 +191,13 @@ def run_stage(
     return StageReport(stage.name, tuple(reports), time.perf_counter() - started, sum(episodes.values()))
 
 
-def execute(stage: Stage, unit: Unit, run: str) -> UnitReport:
-    """Do one unit exactly once: the function every executor and every Prefect task calls."""
+def execute(stage: Stage, unit: Unit, run: str, repair: bool = False) -> UnitReport:
+    """Do one unit exactly once: the function every executor and every Prefect task calls.
+
+    With `repair` a committed unit's files are made again; its rows are not, because appending them again changes nothing.
+    """
     catalog, started, cpu = Catalog(stage.lake), time.perf_counter(), time.process_time()
-    if catalog.committed(MARKER, unit.id):
+    if not repair and catalog.committed(MARKER, unit.id):
         return UnitReport(unit.id, unit.label, unit.dataset, "skipped")
     output, status = _recover(stage.lake, unit), "recovered"
     if output is None:
@@ -220,6 +228,17 @@ def pending(stage: Stage) -> list[Unit]:
     """Return the units of a stage that are not committed yet."""
     done = Catalog(stage.lake).committed_units(MARKER)
     return [u for u in stage.plan() if u.id not in done]
+
+
+def damaged_units(lake: Lake, units: Sequence[str]) -> set[str]:
+    """Return those of `units` that have a shard or side table which is missing or no longer what was committed."""
+    wanted, found = pl.Series("unit", units, pl.String), set[str]()
+    for table in ("shards", "annotations"):
+        rows = Catalog(lake).scan(table).filter(pl.col("unit").is_in(wanted.implode())).collect()
+        for unit, *file in rows.select("unit", "uri", "bytes", "blake3").iter_rows():
+            if not is_intact(lake, PublishedFile(*file)):
+                found.add(unit)
+    return found
 
 
 def _commit(catalog: Catalog, stage: Stage, unit: Unit, output: Output, run: str, seconds: float, cpu: float) -> None:

@@ -11,6 +11,7 @@ from pipelines.cli.options import (
     LakeOption,
     LimitOption,
     RejectsOption,
+    RepairOption,
     SchedulerOption,
     WorkersOption,
 )  # fmt: skip
@@ -29,6 +30,7 @@ def command(
     scheduler: SchedulerOption = None,
     limit: LimitOption = None,
     max_rejects: RejectsOption = 0.2,
+    repair: RepairOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -47,7 +49,7 @@ def command(
     config = {key.strip(): value.strip() for key, _, value in pairs}
     where, console = Lake.at(lake), Console(as_json)
     execution = Execution(executor, workers, scheduler)  # pyright: ignore[reportArgumentType]
-    running, code, documents = Running(console, execution, limit, max_rejects), 0, list[dict[str, Any]]()
+    running, code, documents = Running(console, execution, limit, max_rejects, repair), 0, list[dict[str, Any]]()
     for name in (n.strip() for n in names.split(",") if n.strip()):
         stage = AnnotateStage.named(where, name, what, config)
         if dry_run:

@@ -12,6 +12,7 @@ from pipelines.cli.options import (
     LakeOption,
     LimitOption,
     RejectsOption,
+    RepairOption,
     SchedulerOption,
     WorkersOption,
 )  # fmt: skip
@@ -34,6 +35,7 @@ def command(
     unit_timeout: Annotated[float | None, typer.Option("--unit-timeout", help="Kill a unit after this many seconds.")] = None,
     limit: LimitOption = None,
     max_rejects: RejectsOption = 0.2,
+    repair: RepairOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
@@ -53,7 +55,7 @@ def command(
     options = SourceOptions(dataset or dataset_name(uri), licence, read_overlay(contract) if contract else None, shard_mb << 20)
     stage = IngestStage(Lake.at(lake), open_source(uri, options, kind), check)
     execution = Execution(executor, workers, scheduler, unit_timeout)  # pyright: ignore[reportArgumentType]
-    running = Running(Console(as_json), execution, limit, max_rejects)
+    running = Running(Console(as_json), execution, limit, max_rejects, repair)
     if dry_run:
         running.console.result(describe(stage, running, steps_schema(stage.source.contract()).names))
         return 0

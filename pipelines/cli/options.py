@@ -11,6 +11,7 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Do at m
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="Worker processes; 0 works in this process.")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="Where units run: local or dask.")]
 SchedulerOption = Annotated[str | None, typer.Option("--scheduler", help="Dask scheduler to use, for example tcp://host:8786.")]
+RepairOption = Annotated[bool, typer.Option("--repair", help="Make missing or damaged files of finished units again.")]
 RejectsOption = Annotated[
     float, typer.Option("--max-rejects", min=0, max=1, help="Stop when more than this share of episodes is rejected.")
 ]

@@ -1,6 +1,6 @@
 """`cotrain verify`: re-read exports with the formats' own readers."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,13 +10,16 @@ NAME = "verify"
 
 
 def command(
-    out: Annotated[str, typer.Argument(help="An exported folder, or the folder several datasets were exported to.")],
+    out: Annotated[str, typer.Argument(help="An exported folder, the folder several were exported to, or the word lake.")],
     every: Annotated[int, typer.Option("--every", min=1, help="Compare every n-th frame; every step is compared.")] = 10,
     lake: LakeOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Compare exports with the lake, through LeRobotDataset and TFDS. Exits with 1 where anything differs."""
+    """Compare exports with the lake, through LeRobotDataset and TFDS; or, as `verify lake`, every file with the catalog.
+
+    Exits with 1 where anything differs.
+    """
     import json
 
     import polars as pl
@@ -28,6 +31,8 @@ def command(
     from pipelines.verify import VerifyStage
 
     where = Lake.at(lake)
+    if out == "lake":
+        return _lake(where, Console(as_json))
     stage, running = VerifyStage(where, out, every), Running(Console(as_json))
     if dry_run:
         running.console.result(describe(stage, running))
@@ -45,3 +50,20 @@ def command(
         running.console.text("verify: nothing to do, these exports were verified before and have not changed")
     running.console.result({"command": NAME, "exports": found, **summary(report)})
     return 0
+
+
+def _lake(where: Any, console: Any) -> int:
+    from pipelines.integrity import verify_lake
+
+    with console.progress("verify lake") as update:
+        found = verify_lake(where, update)
+    if not found.ok:
+        console.table(("file", "problem"), [(f, "missing") for f in found.missing] + [(f, "damaged") for f in found.damaged])
+    state = "all as the catalog says" if found.ok else f"{len(found.missing)} missing, {len(found.damaged)} damaged"
+    console.text(f"verify lake: {found.files:,} files, {found.bytes / 1e6:,.1f} MB: {state}")
+    if not found.ok:
+        console.note("run the `cotrain ingest` or `cotrain annotate` that made them again, with --repair")
+    console.result(
+        {"command": NAME, "lake": where.root, "files": found.files, "missing": found.missing, "damaged": found.damaged}
+    )
+    return 0 if found.ok else 1

@@ -19,6 +19,7 @@ class Running:
     execution: Execution = field(default_factory=Execution)
     limit: int | None = None
     max_rejects: float = STOP_REJECTS
+    repair: bool = False
 
 
 def describe(stage: Stage, running: Running, columns: Sequence[str] = ()) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def perform(stage: Stage, running: Running) -> StageReport:
                 running.console.note(f"quarantined {reject.key}: {reject.error}: {reject.message}")
 
         return run_stage(
-            stage, execution=running.execution, limit=running.limit, stop_rejects=running.max_rejects,
+            stage, execution=running.execution, limit=running.limit, stop_rejects=running.max_rejects, repair=running.repair,
             on_plan=on_plan, on_unit=on_unit,
         )  # fmt: skip
 
