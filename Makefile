@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EXTRAS := tfds,sim,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench docs up down clean
+.PHONY: demo test check bench docs pins clean
 
 demo: .venv  ## Record, ingest, annotate, mix, export and verify real data; print what was made
 	@$(BIN)/cotrain demo
@@ -19,7 +19,8 @@ check: .venv  ## Lint and types only
 	$(BIN)/basedpyright
 
 bench: .venv  ## Every benchmark, with ratios against peers
-	@for file in benchmarks/ingest.py benchmarks/export.py; do $(BIN)/python $$file || exit 1; done
+	@for name in ingest read export annotators residuals mixtures operations; do \
+		if test -f benchmarks/$$name.py; then $(BIN)/python benchmarks/$$name.py || exit 1; fi; done
 
 docs: .venv  ## Check that the documentation's commands and links exist
 	$(BIN)/python -m pytest tests/test_docs.py
@@ -34,6 +35,10 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@start=$$(date +%s); $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(EXTRAS)]" \
 		&& echo "installed in $$(( $$(date +%s) - start )) s"
 	@touch $@
+
+pins: .venv  ## Resolve constraints.txt again: versions only, no download addresses
+	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.12 --no-header --no-annotate --no-emit-index-url \
+		--upgrade pyproject.toml -o constraints.txt
 
 clean:  ## Remove the environment and everything the demo made
 	rm -rf $(VENV) demo lake
