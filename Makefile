@@ -37,7 +37,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 pins: .venv  ## Resolve constraints.txt again: versions only, no download addresses
-	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.12 --no-header --no-annotate --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --all-extras --python-version 3.12 --no-header --no-annotate \
 		--upgrade pyproject.toml -o constraints.txt
 
 clean:  ## Remove the environment and everything the demo made
