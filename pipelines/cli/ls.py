@@ -77,7 +77,11 @@ def _quarantine(catalog: Any) -> Any:
     healed = catalog.latest("episodes").select("dataset", "key", pl.col("committed_ns").alias("healed_ns"))
     rows = catalog.latest("quarantine").join(healed, on=["dataset", "key"], how="left")
     open_rows = rows.filter(pl.col("healed_ns").is_null() | (pl.col("healed_ns") < pl.col("committed_ns")))
-    return open_rows.select("stage", "dataset", "key", "error", "message", "uri").sort("stage", "dataset", "key").collect()
+    return (
+        open_rows.select("stage", "dataset", pl.col("key").str.split("/").list.last(), "error", "message")
+        .sort("stage", "dataset", "key")
+        .collect()
+    )
 
 
 def _runs(catalog: Any) -> Any:

@@ -30,12 +30,13 @@ class Console:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console as Rich
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
         for column in columns:
             table.add_column(column, overflow="fold")
         for row in rows:
-            table.add_row(*[show(value) for value in row])
+            table.add_row(*[Text(show(value)) for value in row])  # Text: brackets in data are not markup
         out = Rich(file=sys.stdout, highlight=False)
         if not out.is_terminal:
             out = Rich(file=sys.stdout, highlight=False, width=max(out.width, 140))
