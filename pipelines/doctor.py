@@ -41,6 +41,7 @@ def examine(lake: str | None = None) -> list[Finding]:
         *_prefect_pins(),
         _one_cv2(),
         *_codecs(),
+        *_decoding(),
         _rendering(),
         _accelerator(),
         _lake(lake),
@@ -81,6 +82,20 @@ def _codecs() -> Iterator[Finding]:
         yield Finding(
             f"codec {name}", here, "PyAV" if here else "absent", None if here else "pip install --force-reinstall av", True
         )
+
+
+def _decoding() -> Iterator[Finding]:
+    """Which backend decodes what, and why: training reads follow it."""
+    from pipelines.shards.backends.registry import VARIABLE, backend_for, choice
+
+    for codec in ("mjpeg", "png", "h264", "hevc", "av1", "vp9"):
+        try:
+            chosen = choice(codec)
+            backend_for(codec)
+        except CotrainError as error:
+            yield Finding(f"decoding {codec}", False, str(error), f"change or unset {VARIABLE}", True)
+        else:
+            yield Finding(f"decoding {codec}", True, f"{chosen.backend}: {chosen.why}")
 
 
 def _rendering() -> Finding:

@@ -18,7 +18,10 @@ from schemas.ids import is_slug
 
 SplitKey = Literal["split_group", "episode_id"]
 Match = Literal["hold", "nearest"]
+Edge = Literal["repeat", "mask", "zero_relative", "drop"]
 MAX_SAMPLES = 1 << 60
+_REQUIRED = ("name", "samples", "weights", "window")
+_FIRST_WINDOW_KEYS = ("observation_s", "action_horizon_s", "action_hz", "match")
 
 _NAME = pa.dictionary(pa.int32(), pa.string())
 INDEX = pa.schema(
@@ -28,7 +31,9 @@ INDEX = pa.schema(
         pa.field("episode_id", pa.string(), nullable=False),
         pa.field("dataset", _NAME, nullable=False),
         pa.field("shard", _NAME, nullable=False),
-        pa.field("first_row", pa.int64(), nullable=False),  # of the episode, in the shard's steps
+        pa.field(
+            "first_row", pa.int64(), nullable=False
+        ),  # of its first item, in the shard's steps: the episode's, or later under `drop`
         pa.field("steps", pa.int64(), nullable=False),
         pa.field("item_offset", pa.int64(), nullable=False),  # number of its first step within (source, split)
     ]
@@ -101,12 +106,23 @@ class WindowSpec:
         match: which step an instant means: the `nearest`, which on a clock that wobbles is still LeRobot's frame arithmetic, or
             `hold`, the latest one not after it, for chunks at another rate than the data's. Neither looks beyond the anchor for
             offsets up to 0.
+        edge: what entries outside the episode hold, always under `<key>_is_pad`: `repeat` the first or last value, as LeRobot
+            does; `mask`: zero; `zero_relative`: zero where the contract says change or speed, the last value elsewhere, so that
+            a padded chunk stands still; `drop`: steps whose window leaves the episode are not drawn at all.
+        latency_s: per key, how long after its capture a value is known; what is read is then that much older.
+        vision_delay_s: pictures are older by a delay drawn per sample from 0 to this, as when vision runs asynchronously.
+        staleness: emit `<key>_staleness_s` for every observation: the instant asked for minus the time of the step read. Keys
+            with a latency or a delay emit it anyway.
     """
 
     observation_s: tuple[float, ...] = ()
     action_horizon_s: float = 0.0
     action_hz: float | None = None
     match: Match = "nearest"
+    edge: Edge = "repeat"
+    latency_s: Mapping[str, float] = field(default_factory=dict[str, float])
+    vision_delay_s: float = 0.0
+    staleness: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.observation_s, str) or not isinstance(self.observation_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -120,7 +136,60 @@ class WindowSpec:
         if self.action_hz is not None:
             _number("windows.action_hz", self.action_hz, 0, math.inf, "actions per second, above 0", strict=True)
         _choice("windows.match", self.match, ("hold", "nearest"))
-        _as_floats(self, "action_horizon_s", "action_hz")
+        _choice("windows.edge", self.edge, ("repeat", "mask", "zero_relative", "drop"))
+        self._check_lateness()
+        _as_floats(self, "action_horizon_s", "action_hz", "vision_delay_s")
+
+    def _check_lateness(self) -> None:
+        if not isinstance(self.latency_s, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"windows.latency_s is {self.latency_s!r}; give a table of seconds by key")
+        for key, seconds in self.latency_s.items():
+            _number(f"windows.latency_s.{key}", seconds, 0, math.inf, "seconds, 0 or more")
+        object.__setattr__(self, "latency_s", {k: float(v) for k, v in sorted(self.latency_s.items())})
+        _number("windows.vision_delay_s", self.vision_delay_s, 0, math.inf, "seconds, 0 or more")
+        if not isinstance(self.staleness, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"windows.staleness is {self.staleness!r}; say true or false")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalitySpec:
+    """How near to each other a source's successive draws stay.
+
+    Its blocks are shuffled, then the steps of every `window` consecutive blocks among themselves. A batch then touches about
+    `window` episodes instead of as many as it has samples; 1 reads block after block, more blocks than there are shuffle globally.
+
+    Attributes:
+        window: blocks shuffled together.
+        block_steps: steps per block; 0: a block is an episode.
+    """
+
+    window: int
+    block_steps: int = 0
+
+    def __post_init__(self) -> None:
+        _whole("locality.window", self.window, 1, 1 << 31)
+        _whole("locality.block_steps", self.block_steps, 0, 1 << 31)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """A stretch of the mixture with weights of its own.
+
+    Attributes:
+        samples: number of draws.
+        weights: per source name, in place of `SourceSpec.weight`; a source that is not named is left out of the phase.
+    """
+
+    samples: int
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _whole("phases.samples", self.samples, 1, MAX_SAMPLES)
+        if not isinstance(self.weights, Mapping) or not self.weights:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"phases.weights is {self.weights!r}; give a table of weights by source name, at least one")
+        for name, weight in self.weights.items():
+            _number(f"phases.weights.{name}", weight, 0, math.inf, "above 0; leave the source out instead", strict=True)
+        object.__setattr__(self, "weights", {n: float(w) for n, w in sorted(self.weights.items())})
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +205,9 @@ class MixtureSpec:
         split: which episodes are held out.
         windows: what a sample holds.
         statistics: whether to compute true quantiles over the train split.
+        locality: how near successive draws of a source stay; None: a global shuffle.
+        phases: stretches with weights of their own, one after the other; together they hold `samples` draws. A source goes on in
+            one phase where it stopped in the last, and its cap counts over all of them. Empty: one phase with the sources' weights.
     """
 
     name: str
@@ -146,6 +218,8 @@ class MixtureSpec:
     split: SplitSpec = field(default_factory=SplitSpec)
     windows: WindowSpec = field(default_factory=WindowSpec)
     statistics: bool = True
+    locality: LocalitySpec | None = None
+    phases: tuple[PhaseSpec, ...] = ()
 
     def __post_init__(self) -> None:
         _slug("name", self.name)
@@ -165,10 +239,32 @@ class MixtureSpec:
         floors = math.fsum(s.floor for s in self.sources)
         if floors > 1 + 1e-12:
             raise UsageError(f"sources.*.floor add up to {floors:.4g}; shares cannot exceed 1, lower some of them")
+        if self.phases:
+            self._check_phases(names)
+
+    def _check_phases(self, names: list[str]) -> None:
+        total = sum(p.samples for p in self.phases)
+        if total != self.samples:
+            raise UsageError(f"phases.*.samples add up to {total}, samples is {self.samples}; leave samples out")
+        for number, phase in enumerate(self.phases):
+            for name in phase.weights:
+                if name not in names:
+                    near = get_close_matches(name, names, 1)
+                    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+                    raise UsageError(
+                        f"phases[{number}].weights names the source {name!r}, which the mixture does not have; {hint}"
+                    )
+        if unused := [n for n in names if all(n not in p.weights for p in self.phases)]:
+            raise UsageError(f"no phase gives {', '.join(unused)} a weight; name them in [phases.weights] or remove the sources")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values that `from_dict` reads back."""
-        return asdict(self)
+        """Return JSON-ready values that `from_dict` reads back.
+
+        Keys added since the first release appear only where they say something, so that a mixture made before keeps its hash.
+        """
+        body = asdict(self)
+        body["windows"] = {k: v for k, v in body["windows"].items() if k in _FIRST_WINDOW_KEYS or v != getattr(WindowSpec(), k)}
+        return {k: v for k, v in body.items() if k not in ("locality", "phases") or v}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
@@ -181,8 +277,13 @@ class MixtureSpec:
         if not isinstance(body.get("sources", []), (list, tuple)):
             raise UsageError("sources must be a list: write [[sources]] with two brackets, once per source")
         body["sources"] = tuple(_build(SourceSpec, s, f"sources[{i}]") for i, s in enumerate(body.get("sources", ())))
-        for key, kind in (("split", SplitSpec), ("windows", WindowSpec)):
-            if key in body:
+        if not isinstance(body.get("phases", []), (list, tuple)):
+            raise UsageError("phases must be a list: write [[phases]] with two brackets, once per phase")
+        body["phases"] = tuple(_build(PhaseSpec, p, f"phases[{i}]") for i, p in enumerate(body.get("phases", ())))
+        if body["phases"]:
+            body.setdefault("samples", sum(p.samples for p in body["phases"]))
+        for key, kind in (("split", SplitSpec), ("windows", WindowSpec), ("locality", LocalitySpec)):
+            if body.get(key) is not None:
                 body[key] = _build(kind, body[key], key)
         return _build(cls, body, "")
 
@@ -224,7 +325,7 @@ def _build[T](kind: type[T], raw: Any, where: str) -> T:
     try:
         return kind(**raw)
     except TypeError:
-        missing = [k for k in known if k in ("name", "samples") and k not in raw]
+        missing = [k for k in known if k in _REQUIRED and k not in raw]
         raise UsageError(f"{', '.join(prefix + k for k in missing)} is missing; add it") from None
 
 

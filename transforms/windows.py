@@ -1,16 +1,20 @@
 """Windows in seconds over irregular clocks: which rows a window means, and which of its entries lie outside the episode.
 
 At the ends of an episode the rule is LeRobot's: the row is clamped to the first or last one and `is_pad` is true. On a regular
-clock with offsets that are multiples of the period, rows and padding equal LeRobot's frame arithmetic.
+clock with offsets that are multiples of the period, rows and padding equal LeRobot's frame arithmetic. What the padded entries
+hold is a choice of its own, see `fill_edges`.
 """
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 I64 = npt.NDArray[np.int64]
+Edge = Literal["repeat", "mask", "zero_relative", "drop"]
 SECOND = 1_000_000_000
 SLACK_NS = 1_000_000  # clocks are rounded: a row this little after an instant counts as at it
 
@@ -60,6 +64,64 @@ def window(
         first, end = t_ns[0] - hold_ns // 2, t_ns[-1] + hold_ns - hold_ns // 2
     clamped = np.clip(found, 0, len(t_ns) - 1)
     return Window(clamped, (wanted < first) | (wanted >= end), wanted - t_ns[clamped])
+
+
+def delayed_window(
+    t_ns: I64,
+    anchors: npt.ArrayLike,
+    offsets_ns: npt.ArrayLike,
+    *,
+    hold_ns: int,
+    match: Literal["hold", "nearest"],
+    late_ns: int,
+) -> Window:
+    """Resolve a window of a signal that is known `late_ns` after it was captured.
+
+    At the instant `t + o` only rows with `t_k + late_ns <= t + o` exist, so the window is that of `o - late_ns`; the staleness
+    stays that of the instant asked for, `t + o - t_k`, and is 0 where padded. Arguments and errors as in `window`.
+    """
+    shifted = np.asarray(offsets_ns, np.int64) - late_ns
+    found = window(t_ns, anchors, shifted, hold_ns=hold_ns, match=match)
+    return Window(found.rows, found.is_pad, np.where(found.is_pad, 0, found.staleness_ns + late_ns))
+
+
+def whole_anchors(t_ns: I64, offsets_ns: npt.ArrayLike, *, hold_ns: int, match: Literal["hold", "nearest"]) -> tuple[int, int]:
+    """Return the anchors `[start, stop)` whose window has no padding; equal numbers where there is none."""
+    is_pad = window(t_ns, np.arange(len(t_ns)), offsets_ns, hold_ns=hold_ns, match=match).is_pad
+    inside = np.flatnonzero(~is_pad.any(axis=1))  # one run: instants rise with the anchor
+    return (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+
+
+def fill_edges(
+    values: npt.NDArray[Any], is_pad: npt.NDArray[np.bool_], edge: Edge, relative: Sequence[bool] = ()
+) -> npt.NDArray[Any]:
+    """Say what the padded entries of a window hold.
+
+    Args:
+        values: [K, ...], clamped as `window` clamps.
+        is_pad: bool[K].
+        edge: `repeat` (and `drop`, under which none should be left) keeps the clamped value; `mask` is zero; `zero_relative`
+            is zero where the value is a change per step or a speed, which repeated would move on, and the clamped value elsewhere.
+        relative: per scalar of one entry, whether it is one; empty: none is.
+
+    Returns:
+        `values` itself where nothing changes, else a copy.
+    """
+    if edge in ("repeat", "drop") or not is_pad.any() or (edge == "zero_relative" and not any(relative)):
+        return values
+    filled = values.copy()
+    if edge == "mask":
+        filled[is_pad] = 0
+        return filled
+    flat = filled.reshape(len(filled), -1)
+    flat[np.ix_(is_pad, np.asarray(relative, np.bool_))] = 0
+    return flat.reshape(values.shape)
+
+
+def drawn_delay_ns(most_ns: int, *sample_id: str | int) -> int:
+    """Return a delay from 0 to `most_ns`, uniform over sample ids and always the same for one: a counter-based draw."""
+    text = "\0".join(map(str, sample_id)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") * (most_ns + 1) >> 64
 
 
 def period_ns(t_ns: I64, fallback_hz: float | None = None) -> int:

@@ -1,28 +1,40 @@
 """Samples of different robots, people and simulators in one batch: padded to one layout, with masks that say what is real."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from pipelines.loader.fields import Field
+from pipelines.loader.pool import Pool
 from schemas.errors import UsageError
 
 TEXTS = ("task", "episode_id", "dataset", "source")
-NUMBERS = {"index": torch.int64, "frame_index": torch.int64, "timestamp": torch.float32}
+NUMBERS = {"index": "int64", "frame_index": "int64", "timestamp": "float32"}
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One key of every batch: the widest it can be. `steps` None: no time axis; a 0 in `shape` is settled by each batch."""
+    """One key of every batch: the widest it can be. `steps` None: no time axis; a 0 in `shape` is settled by each batch.
+
+    `channels_last` lays [3, H, W] out as [H, W, 3] in memory, the way decoders write and GPUs convolve.
+    """
 
     key: str
     dtype: str
     steps: int | None
     shape: tuple[int, ...]
     ragged: bool = False
+    channels_last: bool = False
+
+    @property
+    def lead(self) -> tuple[int, ...]:
+        """The time axis, where there is one."""
+        return () if self.steps is None else (self.steps,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +51,93 @@ class Collate:
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return one batch of B samples."""
-        batch: dict[str, Any] = {key: [s[key] for s in samples] for key in TEXTS}
-        batch |= {key: torch.tensor([s[key] for s in samples], dtype=kind) for key, kind in NUMBERS.items()}
-        for slot in self.slots:
-            if slot.dtype == "string":
-                batch[slot.key] = [s.get(slot.key, "") for s in samples]
-            else:
-                self._fill(batch, slot, samples)
-        return batch
+        shapes = {s.key: _shape(s, samples) for s in self.slots if s.dtype != "string"}
+        room = Room(self.slots, shapes, len(samples))
+        for row, sample in enumerate(samples):
+            room.place(row, sample)
+        return room.batch()
 
-    def _fill(self, batch: dict[str, Any], slot: Slot, samples: Sequence[Mapping[str, Any]]) -> None:
-        values = [s.get(slot.key) for s in samples]
-        lead = () if slot.steps is None else (slot.steps,)
-        present = [v.shape for v in values if v is not None]
-        shape = tuple(max(sizes) for sizes in zip((*lead, *slot.shape), *present, strict=True))
-        out = torch.zeros((len(samples), *shape), dtype=_torch_dtype(slot.dtype))
-        is_pad = torch.ones((len(samples), *shape[: len(lead)]), dtype=torch.bool)
-        own = torch.ones((len(samples), shape[-1] if shape else 1), dtype=torch.bool)
-        for i, value in enumerate(values):
-            if value is None:
-                continue
-            out[(i, *(slice(0, n) for n in value.shape))] = value
-            mask = samples[i].get(f"{slot.key}_is_pad", False)
-            is_pad[(i, *(slice(0, n) for n in value.shape[: len(lead)]))] = mask
-            own[i, : value.shape[-1] if value.ndim else 1] = False
-        batch[slot.key], batch[f"{slot.key}_is_pad"] = out, is_pad
+    @property
+    def fixed(self) -> bool:
+        """Whether every batch of B samples has the same shapes, known before the first is read."""
+        return all(0 not in (*s.lead, *s.shape) for s in self.slots if s.dtype != "string")
+
+    def room(self, count: int, pool: Pool | None = None) -> "Room":
+        """Return an empty batch of `count` rows on one piece of the pool's memory; only where `fixed`."""
+        return Room(self.slots, {s.key: (*s.lead, *s.shape) for s in self.slots if s.dtype != "string"}, count, pool)
+
+
+class TooLargeError(Exception):
+    """A sample is larger than its dataset's contract says, so that the batch must be made to measure. Never leaves the loader."""
+
+
+class Room:
+    """The memory of one batch, filled row by row; rows may be filled in any order, each once."""
+
+    def __init__(
+        self, slots: tuple[Slot, ...], shapes: Mapping[str, tuple[int, ...]], count: int, pool: Pool | None = None
+    ) -> None:
+        self._slots = slots
+        plan = list(_arrays(slots, shapes, count))
+        sizes = [_aligned(math.prod(shape) * dtype.itemsize) for _, shape, dtype, _ in plan]
+        memory = np.empty(sum(sizes), np.uint8) if pool is None else pool.take(sum(sizes))
+        self._data: dict[str, npt.NDArray[Any]] = {}
+        start = 0
+        for (key, shape, dtype, turned), size in zip(plan, sizes, strict=True):
+            array = memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+            self._data[key] = np.moveaxis(array, -1, -3) if turned else array
+            start += size
+        names = [*TEXTS, *(s.key for s in slots if s.dtype == "string")]
+        self._texts: dict[str, list[str]] = {name: [""] * count for name in names}
+        self._pictures = [s.key for s in slots if s.channels_last]
+
+    def targets(self, row: int) -> dict[str, npt.NDArray[Any]]:
+        """Return where the pictures of `row` may be decoded to, [3, H, W] or [K, 3, H, W] per key."""
+        return {key: self._data[key][row] for key in self._pictures}
+
+    def place(self, row: int, sample: Mapping[str, Any], targets: Mapping[str, npt.NDArray[Any]] | None = None) -> None:
+        """Put a sample in its row; what it already wrote to `targets` stays where it is.
+
+        Raises:
+            TooLargeError: it does not fit.
+        """
+        for key, values in self._texts.items():
+            values[row] = sample.get(key, "")
+        for key in NUMBERS:
+            self._data[key][row] = sample[key]
+        for slot in self._slots:
+            if slot.dtype != "string":
+                self._place(slot, row, sample, targets or {})
+
+    def batch(self) -> dict[str, Any]:
+        """Return the batch as torch tensors on this memory."""
+        return {**self._texts, **{key: torch.from_numpy(array) for key, array in self._data.items()}}
+
+    def _place(self, slot: Slot, row: int, sample: Mapping[str, Any], targets: Mapping[str, npt.NDArray[Any]]) -> None:
+        value, data, is_pad = sample.get(slot.key), self._data[slot.key], self._data[f"{slot.key}_is_pad"]
+        if value is None:
+            data[row], is_pad[row] = 0, True
+        elif value is targets.get(slot.key):
+            is_pad[row] = sample.get(f"{slot.key}_is_pad", False)
+        else:
+            self._copy(slot, row, np.asarray(value), sample)
         if slot.ragged:
-            batch[f"{slot.key}_dim_is_pad"] = own
+            own = self._data[f"{slot.key}_dim_is_pad"]
+            own[row] = True
+            if value is not None:
+                own[row, : value.shape[-1] if value.ndim else 1] = False
+
+    def _copy(self, slot: Slot, row: int, value: npt.NDArray[Any], sample: Mapping[str, Any]) -> None:
+        data, is_pad = self._data[slot.key], self._data[f"{slot.key}_is_pad"]
+        mask, lead = np.asarray(sample.get(f"{slot.key}_is_pad", False)), len(slot.lead)
+        if value.shape == data.shape[1:]:
+            data[row], is_pad[row] = value, mask
+            return
+        if value.ndim != data.ndim - 1 or any(n > most for n, most in zip(value.shape, data.shape[1:], strict=True)):
+            raise TooLargeError(f"{slot.key}: a sample of shape {value.shape} does not fit into {data.shape[1:]}")
+        data[row], is_pad[row] = 0, True
+        data[(row, *(slice(0, n) for n in value.shape))] = value
+        is_pad[(row, *(slice(0, n) for n in value.shape[:lead]))] = mask
 
 
 def layout(fields: Iterable[Sequence[Field]], image_size: tuple[int, int] | None = None) -> tuple[Slot, ...]:
@@ -92,12 +164,37 @@ def _slot(key: str, found: list[Field], image_size: tuple[int, int] | None) -> S
     widest = tuple(max(sizes) for sizes in zip(*shapes, strict=True))
     steps = [len(f.offsets_ns) for f in found if f.offsets_ns is not None]
     dtype = str(np.result_type(*(np.dtype(f.dtype) for f in found)))
+    _check_dtype(dtype)
     ragged = found[0].kind == "feature" and len(widest) == 1 and len(set(shapes)) > 1
-    return Slot(key, dtype, max(steps) if steps else None, widest, ragged)
+    return Slot(key, dtype, max(steps) if steps else None, widest, ragged, all(f.kind == "picture" for f in found))
 
 
-def _torch_dtype(name: str) -> torch.dtype:
-    kind = getattr(torch, {"bool": "bool"}.get(name, name), None)
-    if not isinstance(kind, torch.dtype):
+def _check_dtype(name: str) -> None:
+    if not isinstance(getattr(torch, name, None), torch.dtype):
         raise UsageError(f"torch has no dtype {name}; choose other features with keys=[...]")
-    return kind
+
+
+def _shape(slot: Slot, samples: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    present = [s[slot.key].shape for s in samples if s.get(slot.key) is not None]
+    return tuple(max(sizes) for sizes in zip((*slot.lead, *slot.shape), *present, strict=True))
+
+
+def _arrays(
+    slots: tuple[Slot, ...], shapes: Mapping[str, tuple[int, ...]], count: int
+) -> Iterator[tuple[str, tuple[int, ...], np.dtype[Any], bool]]:
+    """Yield key, shape in memory, dtype, and whether channels are last there."""
+    for key, dtype in NUMBERS.items():
+        yield key, (count,), np.dtype(dtype), False
+    for slot in slots:
+        if slot.dtype == "string":
+            continue
+        shape, flag = shapes[slot.key], np.dtype(np.bool_)
+        laid = (*shape[:-3], *shape[-2:], shape[-3]) if slot.channels_last else shape
+        yield slot.key, (count, *laid), np.dtype(slot.dtype), slot.channels_last
+        yield f"{slot.key}_is_pad", (count, *shape[: len(slot.lead)]), flag, False
+        if slot.ragged:
+            yield f"{slot.key}_dim_is_pad", (count, shape[-1] if shape else 1), flag, False
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 64) * 64

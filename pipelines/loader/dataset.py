@@ -1,21 +1,33 @@
-"""A mixture as a torch map-style dataset: sample t is draw t of the plan, whatever the worker, rank or batch.
-
-The first form of the loader: one thread per process, one sample at a time.
-"""
+"""A mixture as a torch map-style dataset: sample t is draw t of the plan, whatever the thread, worker, rank or batch."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from pipelines.loader.collate import Collate, layout
-from pipelines.loader.samples import Sample, SampleReader
+from pipelines.loader.collate import Collate, TooLargeError, layout
+from pipelines.loader.locate import Located, Locator
+from pipelines.loader.pool import Pool
+from pipelines.loader.ring import RING_BYTES, BlockRing
+from pipelines.loader.samples import Nearby, Sample, SampleReader
 from pipelines.mixture.index import Index, Split
 from pipelines.mixture.plan import Order, rank_slice
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipelines.loader.loader import Loader
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What batches are made of: recycled buffers, and decoded blocks where the order stays near (`ring` None: it does not)."""
+
+    batches: Pool
+    blocks: Pool
+    ring: BlockRing | None = None
 
 
 class MixtureDataset(Dataset[Sample]):
@@ -30,6 +42,7 @@ class MixtureDataset(Dataset[Sample]):
         self.reader, self.index, self.order = reader, index, order
         self.split: Split = split
         self.collate = Collate(layout(reader.fields.values(), reader.image_size))
+        self.locator = Locator(index, order, split)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -39,13 +52,74 @@ class MixtureDataset(Dataset[Sample]):
 
     def __getitems__(self, positions: Sequence[int]) -> list[Sample]:
         """Return the samples of several positions: what `DataLoader` calls with a whole batch."""
-        draws = self.order.draw(positions)
-        samples: list[Sample] = []
-        for position, source, item in zip(positions, draws.source.tolist(), draws.item, strict=True):
-            rows, steps = self.index.find(self.order.sources[source].name, self.split, np.array([item]))
-            sample = self.reader.read(self.index.row(int(rows[0])), int(steps[0]))
-            samples.append(_tensors(sample | {"index": int(position)}))
-        return samples
+        return [_tensors(self._read(found)) for found in self.locator(positions)]
+
+    def batch(self, positions: Sequence[int], memory: Memory | None = None) -> dict[str, Any]:
+        """Return `collate` of the samples of several positions, decoded straight into the batch. Thread-safe.
+
+        Args:
+            positions: of the order, [B].
+            memory: recycled by the caller; None: new.
+        """
+        found = self.locator(positions)
+        if self.collate.fixed:
+            room = self.collate.room(len(found), memory.batches if memory else None)
+            try:
+                for row, one in enumerate(found):
+                    targets = room.targets(row)
+                    room.place(row, self._read(one, targets, memory), targets)
+            except TooLargeError:
+                pass  # a contract understates a size; the batch is made to measure, as below
+            else:
+                return room.batch()
+        return self.collate([self._read(one, None, memory) for one in found])
+
+    def loader(
+        self,
+        batch_size: int,
+        *,
+        threads: int = 2,
+        rank: int = 0,
+        world: int = 1,
+        resume: Mapping[str, Any] | None = None,
+        drop_last: bool = True,
+        ahead: int | None = None,
+        ring_bytes: int = RING_BYTES,
+    ) -> "Loader":
+        """Return one rank's batches, read ahead by threads of this process: the fast alternative to `DataLoader`.
+
+        Batches are those of `DataLoader(self, batch_sampler=self.batches(...), collate_fn=self.collate)`, in the same order. Their
+        tensors are page-locked where there is a GPU, and pictures are laid out channels last. A batch stays valid for as long as
+        it is kept; its memory is used again afterwards.
+
+        Args:
+            batch_size: of the whole world, as in `batches`.
+            threads: that read; 0: the caller's own.
+            rank: this process.
+            world: number of processes.
+            resume: what `Loader.state` or `Batches.state` returned.
+            drop_last: leave out an incomplete last batch.
+            ahead: batches that may be ready or in the making; None: one more than there are threads.
+            ring_bytes: for decoded blocks, where the order has locality or is sequential; used only if the order's window fits.
+
+        Raises:
+            UsageError: the batch does not divide evenly, or `resume` belongs to another order.
+
+        Example:
+            >>> loader = dataset.loader(64, threads=2)
+            >>> for batch in loader:
+            ...     policy.forward(batch)
+        """
+        from pipelines.loader.loader import Loader
+
+        batches = self.batches(batch_size, rank=rank, world=world, resume=resume, drop_last=drop_last)
+        return Loader(self, batches, threads, threads + 1 if ahead is None else ahead, ring_bytes)
+
+    def _read(self, found: Located, into: Mapping[str, Any] | None = None, memory: Memory | None = None) -> Sample:
+        nearby = None
+        if memory is not None and memory.ring is not None:
+            nearby = Nearby(memory.ring, memory.blocks, *self.locator.span(found))
+        return self.reader.read(found.row, found.step, into, nearby, found.position) | {"index": found.position}
 
     def batches(
         self,

@@ -9,9 +9,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from catalog.lake import Lake
+from pipelines.loader.fields import Field
 from pipelines.shards.reader import Shard, open_shard
+from schemas.mixture import Match
 from transforms.columns import feature_array
-from transforms.windows import Window, period_ns, window
+from transforms.windows import Window, delayed_window, drawn_delay_ns, period_ns
 
 OPEN_EPISODES = 1024  # views hold no pixels and no packets, only mapped arrays
 
@@ -59,9 +61,25 @@ class EpisodeView:
         """Return a string column at one step; empty where it says nothing."""
         return self.steps.column(column)[step].as_py() or ""
 
-    def window(self, step: int, offsets_ns: tuple[int, ...], match: Any) -> Window:
-        """Resolve a window around `step`; arrays of the result are [1, K]."""
-        return window(self.t_ns, [step], offsets_ns, hold_ns=self.period_ns, match=match)
+    @property
+    def first_row(self) -> int:
+        """Row of the episode's first step in the shard's steps."""
+        return self.shard.first_row(self.episode_id)
+
+    def look(self, field: Field, step: int, match: Match, draw: int = 0) -> Window:
+        """Resolve the window of a field around `step`; arrays of the result are [K], K = 1 without a time axis.
+
+        A delay that is drawn depends on episode, step and `draw` alone, so that all pictures of one sample share it and no worker,
+        rank or resume changes it.
+        """
+        if field.offsets_ns is None and not field.is_late:
+            return Window(np.array([step]), np.zeros(1, np.bool_), np.zeros(1, np.int64))
+        late = field.latency_ns
+        if field.delay_ns:
+            late += drawn_delay_ns(field.delay_ns, self.episode_id, step, draw)
+        offsets = field.offsets_ns or (0,)
+        found = delayed_window(self.t_ns, [step], offsets, hold_ns=self.period_ns, match=match, late_ns=late)
+        return Window(found.rows[0], found.is_pad[0], found.staleness_ns[0])
 
     def pictures(self, camera: str, frames: npt.NDArray[np.int32], *, masks: bool) -> npt.NDArray[Any]:
         """Decode frames to uint8[n, H, W, 3], or masks to int32[n, H, W, 1]."""

@@ -1,13 +1,13 @@
 """What a sample of a dataset holds: one field per feature and camera, with the instants it covers."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
 from schemas.contract import Camera, Contract, Feature
 from schemas.errors import UsageError
-from schemas.mixture import WindowSpec
+from schemas.mixture import Edge, WindowSpec
 from transforms.windows import chunk_offsets, to_ns
 
 type Windows = WindowSpec | Mapping[str, Sequence[float]]
@@ -27,15 +27,28 @@ class Field:
         shape: without time; pictures are (3, H, W), 0 where the contract does not say.
         offsets_ns: instants relative to the anchor; None: the anchor alone, without a time axis.
         is_action: whether a padding last action counts as padding.
+        edge: what padded entries hold, see `transforms.windows.fill_edges`.
+        relative: per scalar, whether it is a change or a speed; asked for by `zero_relative` only.
+        latency_ns: how long after its capture a value is known.
+        delay_ns: largest further delay, drawn per sample.
     """
 
     key: str
-    kind: Literal["feature", "picture", "masks"]
+    kind: Literal["feature", "picture", "masks", "staleness"]
     name: str
     dtype: str
     shape: tuple[int, ...]
     offsets_ns: tuple[int, ...] | None = None
     is_action: bool = False
+    edge: Edge = "repeat"
+    relative: tuple[bool, ...] = ()
+    latency_ns: int = 0
+    delay_ns: int = 0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether what is read may be older than the instant asked for by more than the clock's own steps."""
+        return bool(self.latency_ns or self.delay_ns)
 
 
 def fields_of(contract: Contract, windows: Windows, keys: Sequence[str] | None = None) -> tuple[Field, ...]:
@@ -47,12 +60,23 @@ def fields_of(contract: Contract, windows: Windows, keys: Sequence[str] | None =
         keys: only these; None: everything that is not privileged, without depth and segmentation.
 
     Raises:
-        UsageError: an action chunk is wanted at the dataset's own rate and its contract states none.
+        UsageError: an action chunk is wanted at the dataset's own rate and its contract states none, or edges are to be
+            `zero_relative` and it does not say what its action is relative to.
     """
     hidden = {f.name for f in contract.features if f.privileged}
     hidden |= {IMAGES + c.name for c in contract.cameras if c.privileged or c.role in NOT_RGB}
     wanted = [f for f in _every(contract) if (f.key not in hidden if keys is None else f.key in keys)]
-    return tuple(_with_offsets(f, contract, windows) for f in wanted)
+    found = [_with_offsets(f, contract, windows) for f in wanted]
+    return (*found, *(_staleness(f) for f in found if _tells_staleness(f, windows)))
+
+
+def reach_of(fields: Iterable[Field]) -> tuple[int, ...]:
+    """Return every instant that some field may look at, in nanoseconds around the anchor, sorted."""
+    seen: set[int] = {0}
+    for field in fields:
+        for offset in field.offsets_ns or (0,):
+            seen |= {offset - field.latency_ns, offset - field.latency_ns - field.delay_ns}
+    return tuple(sorted(seen))
 
 
 def check_keys(contracts: Iterable[Contract], windows: Windows, keys: Sequence[str] | None) -> None:
@@ -62,7 +86,7 @@ def check_keys(contracts: Iterable[Contract], windows: Windows, keys: Sequence[s
         UsageError: `keys` or `windows` names such a key; the message gives the nearest ones.
     """
     known = sorted({f.key for contract in contracts for f in _every(contract)})
-    named = [*(keys or ()), *(windows if isinstance(windows, Mapping) else ())]
+    named = [*(keys or ()), *(windows.latency_s if isinstance(windows, WindowSpec) else windows)]
     for key in named:
         if key not in known:
             near = get_close_matches(key, known, 3, 0.5)
@@ -87,10 +111,43 @@ def _camera_field(camera: Camera) -> Field:
 
 def _with_offsets(field: Field, contract: Contract, windows: Windows) -> Field:
     offsets = _offsets(field, contract, windows)
-    if offsets is None or field.dtype == "string":
+    if field.dtype == "string":
         return field
-    nanoseconds = tuple(to_ns(tuple(offsets)).tolist())
-    return Field(field.key, field.kind, field.name, field.dtype, field.shape, nanoseconds, field.is_action)
+    nanoseconds = None if offsets is None else tuple(to_ns(tuple(offsets)).tolist())
+    found = replace(field, offsets_ns=nanoseconds)
+    if not isinstance(windows, WindowSpec):
+        return found
+    latency, delay = windows.latency_s.get(field.key, 0.0), 0.0 if field.kind == "feature" else windows.vision_delay_s
+    relative = _relative(field, contract) if windows.edge == "zero_relative" and field.kind == "feature" else ()
+    late = to_ns((latency, delay)).tolist()
+    return replace(found, edge=windows.edge, relative=relative, latency_ns=late[0], delay_ns=late[1])
+
+
+def _relative(field: Field, contract: Contract) -> tuple[bool, ...]:
+    """Tell per scalar whether it is a change or a speed: by its part of the vector, else by the whole feature."""
+    feature = contract.feature(field.name)
+    says = [feature.representation] * feature.size
+    for part in feature.parts:
+        if part.representation is not None:
+            says[part.start : part.stop] = [part.representation] * (part.stop - part.start)
+    unknown = [i for i, said in enumerate(says) if said in (None, "normalised")]
+    if field.is_action and unknown:
+        raise UsageError(
+            f"dataset {contract.dataset} does not say whether scalars {unknown} of {field.key} are absolute or relative, so "
+            "edge = 'zero_relative' cannot fill them; state `representation` in a contract overlay, or choose 'repeat' or 'mask'"
+        )
+    return tuple(said in ("delta", "velocity") for said in says)
+
+
+def _tells_staleness(field: Field, windows: Windows) -> bool:
+    asked = isinstance(windows, WindowSpec) and windows.staleness
+    return field.dtype != "string" and (field.is_late or (asked and field.key.startswith("observation.")))
+
+
+def _staleness(field: Field) -> Field:
+    return replace(
+        field, key=f"{field.key}_staleness_s", kind="staleness", dtype="float32", shape=(), is_action=False, relative=()
+    )
 
 
 def _offsets(field: Field, contract: Contract, windows: Windows) -> Sequence[float] | None:

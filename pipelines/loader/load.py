@@ -8,7 +8,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.loader.fields import Windows, check_keys, fields_of
 from pipelines.loader.samples import SampleReader
-from pipelines.mixture.compile import contracts_of
+from pipelines.mixture.compile import contracts_of, whole_windows
 from pipelines.mixture.index import Split, build_index
 from pipelines.mixture.manifest import Mixture, open_mixture
 from pipelines.mixture.plan import InOrder, PlanSource
@@ -54,13 +54,21 @@ def load(
     found = what if isinstance(what, Mixture) else _find(home, what)
     if isinstance(found, Mixture):
         spec, contracts = windows or found.spec.windows, found.contracts
+        if isinstance(spec, WindowSpec) and spec.edge == "drop" and spec != found.spec.windows:
+            raise UsageError(
+                f"{what!r} was not mixed with these windows, so it also draws steps that edge = 'drop' leaves out; put the windows "
+                "into its spec and mix again, or choose another edge"
+            )
         index, order = found.index, found.order(split)
     else:
         if split != "train":
             raise UsageError(f"{what!r} is not a mixture and holds nothing out; load it without split, or mix it with split.val")
         spec, name = windows or WindowSpec(), str(what).removeprefix("dataset:")
         contracts = contracts_of(Catalog(home), found.pins, set(found.episodes["dataset"].unique()))
-        index = build_index([(name, "train", found.episodes)])
+        episodes = found.episodes
+        if isinstance(spec, WindowSpec) and spec.edge == "drop":
+            episodes = whole_windows(home, episodes, contracts, spec)
+        index = build_index([(name, "train", episodes)])
         order = InOrder((PlanSource(name, name, index.items(name, "train")),))
     if not len(order):
         raise UsageError(

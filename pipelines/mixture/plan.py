@@ -2,12 +2,14 @@
 
 Nothing here depends on world size, workers or what was drawn before, so the only state of a run is one integer. Sources are
 interleaved by `transforms.interleave` and each is walked by one `transforms.permutation` per epoch: exact shares at every prefix
-and no item twice before its source is through.
+and no item twice before its source is through. With `locality`, that permutation is a `transforms.locality`: neighbouring draws
+of a source come from few episodes, which a reader opens and decodes once for many samples.
 
 What it does not do: hide the order (it is not cryptography), keep overlapping windows of one episode apart (only chance does), or
 make shares exact in anything but samples.
 """
 
+import base64
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -18,19 +20,29 @@ import numpy.typing as npt
 
 from schemas.errors import UsageError
 from schemas.ids import canonical_json, digest
+from schemas.mixture import LocalitySpec
 from transforms.interleave import Interleave, interleave
-from transforms.permutation import permutation
+from transforms.locality import Blocks, EvenBlocks, ListedBlocks, LocalPermutation, local_permutation
+from transforms.permutation import Permutation, permutation
 
 I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSource:
-    """A source as the plan sees it. `id` seeds its order: the same id and seed give the same order in every mixture."""
+    """A source as the plan sees it. `id` seeds its order: the same id and seed give the same order in every mixture.
+
+    `blocks` lists its episodes' lengths, packed by `pack_blocks`; only an order with the locality of episodes needs it.
+    """
 
     name: str
     id: str
     items: int
+    blocks: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values; `blocks` only where there are some, so that plans without locality keep their hash."""
+        return {k: v for k, v in asdict(self).items() if k != "blocks" or v}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,7 @@ class Plan:
     seed: int
     sources: tuple[PlanSource, ...]
     phases: tuple[Phase, ...]
+    locality: LocalitySpec | None = None
 
     def __post_init__(self) -> None:
         for number, phase in enumerate(self.phases):
@@ -67,6 +80,10 @@ class Plan:
                     raise UsageError(f"source {source.name} has a share in phase {number} but no item to draw")
         if len({s.id for s in self.sources}) != len(self.sources):
             raise UsageError("two sources have the same id and would be drawn in the same order; give them different names")
+        if self.locality and not self.locality.block_steps:
+            for source in self.sources:
+                if int(unpack_blocks(source.blocks).sum()) != source.items:
+                    raise UsageError(f"source {source.name}: the blocks of its episodes do not add up to {source.items} items")
 
     def __len__(self) -> int:
         """Number of draws."""
@@ -90,7 +107,7 @@ class Plan:
         epoch, item = np.empty_like(ordinal), np.empty_like(ordinal)
         for s in np.unique(source).tolist():
             mine = source == s
-            epoch[mine], item[mine] = self._items(self.sources[s], ordinal[mine])
+            epoch[mine], item[mine] = self._items(s, ordinal[mine])
         return Draws(source, epoch, item)
 
     def counts(self, draws: int | None = None) -> I64:
@@ -103,17 +120,20 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
+        local = {"locality": asdict(self.locality)} if self.locality else {}
         return {
             "seed": self.seed,
-            "sources": [asdict(s) for s in self.sources],
+            "sources": [s.to_dict() for s in self.sources],
             "phases": [{"samples": p.samples, "quotas": list(p.quotas)} for p in self.phases],
+            **local,
         }
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
         sources = tuple(PlanSource(**s) for s in raw["sources"])
-        return cls(raw["seed"], sources, tuple(Phase(p["samples"], tuple(p["quotas"])) for p in raw["phases"]))
+        phases = tuple(Phase(p["samples"], tuple(p["quotas"])) for p in raw["phases"])
+        return cls(raw["seed"], sources, phases, LocalitySpec(**raw["locality"]) if "locality" in raw else None)
 
     def _locate(self, at: I64) -> tuple[I64, I64]:
         """Source of each position, and how many draws of it come before."""
@@ -125,13 +145,24 @@ class Plan:
             ordinal[mine] = self._bases[p][source[mine]] + within
         return source, ordinal
 
-    def _items(self, source: PlanSource, ordinal: I64) -> tuple[I64, I64]:
-        epoch, place = np.divmod(ordinal, source.items)
+    def _items(self, source: int, ordinal: I64) -> tuple[I64, I64]:
+        epoch, place = np.divmod(ordinal, self.sources[source].items)
         item = np.empty_like(place)
         for e in np.unique(epoch).tolist():
             mine = epoch == e
-            item[mine] = permutation(source.items, canonical_json([self.seed, source.id, e]))(place[mine])
+            item[mine] = self._order(source, e)(place[mine])
         return epoch, item
+
+    def _order(self, source: int, epoch: int) -> Permutation | LocalPermutation:
+        key = canonical_json([self.seed, self.sources[source].id, epoch])
+        if self.locality is None:
+            return permutation(self.sources[source].items, key)
+        return local_permutation(self._blocks[source], self.locality.window, key)
+
+    @cached_property
+    def _blocks(self) -> list[Blocks]:
+        run = self.locality.block_steps if self.locality else 0
+        return [EvenBlocks(s.items, run) if run else ListedBlocks(unpack_blocks(s.blocks)) for s in self.sources]
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -166,7 +197,7 @@ class InOrder:
     @cached_property
     def hash(self) -> str:
         """Identifies the order."""
-        return digest(["in order", [asdict(s) for s in self.sources]])[:20]
+        return digest(["in order", [s.to_dict() for s in self.sources]])[:20]
 
     def draw(self, positions: npt.ArrayLike) -> Draws:
         """Return what each position draws; `epoch` is 0.
@@ -187,6 +218,16 @@ class InOrder:
 
 
 type Order = Plan | InOrder
+
+
+def pack_blocks(sizes: npt.ArrayLike) -> str:
+    """Return block sizes as text for `PlanSource.blocks`: base64 of little-endian uint32."""
+    return base64.b64encode(np.asarray(sizes, np.int64).astype("<u4").tobytes()).decode()
+
+
+def unpack_blocks(text: str) -> I64:
+    """Read what `pack_blocks` wrote, int64[blocks]."""
+    return np.frombuffer(base64.b64decode(text), "<u4").astype(np.int64)
 
 
 def rank_slice(batch: int, batch_size: int, rank: int, world: int) -> tuple[int, int]:

@@ -1,9 +1,10 @@
-"""Reads shards: maps the three files of one and hands out steps, streams and decoded frames."""
+"""Reads shards: maps the three files of one and hands out steps, streams and decoded frames.
 
-import tempfile
+Of a remote lake, steps and streams are fetched whole and packets track by track; see `pipelines.shards.remote`.
+"""
+
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from catalog.lake import Lake
 from pipelines.shards.decode import RGB, Track, decode_masks, decode_rgb
+from pipelines.shards.remote import RemoteFile, default_cache
 from schemas.contract import Contract
 from schemas.errors import LakeError
 from schemas.shards import CONTRACT_KEY, TrackInfo, decode_tracks
@@ -60,6 +62,10 @@ class Shard:
         return {}
 
     @cached_property
+    def _files(self) -> dict[str, RemoteFile]:
+        return {}
+
+    @cached_property
     def _packets(self) -> Any:
         return self._open("packets")
 
@@ -72,6 +78,10 @@ class Shard:
         """Return the steps of one episode, a zero-copy slice."""
         start, stop = self._span(episode_id)
         return self.steps.slice(start, stop - start)
+
+    def first_row(self, episode_id: str) -> int:
+        """Return the row of an episode's first step."""
+        return self._span(episode_id)[0]
 
     def episode_streams(self, episode_id: str) -> pa.Table:
         """Return the irregular samples of one episode."""
@@ -94,7 +104,9 @@ class Shard:
         info = self.tracks.get((episode_id, camera))
         if info is None:
             raise LakeError(f"shard {self.shard} holds no camera {camera!r} of {episode_id}; it has {self.cameras(episode_id)}")
-        track = Track(info, self._packets.get_batch(info.batch), self.lake.shard(self.dataset, self.shard, "packets"))
+        path = self.lake.shard(self.dataset, self.shard, "packets")
+        batch = self._packets.get_batch(info.batch) if self.lake.is_local else self._remote("packets").packets(info.batch)
+        track = Track(info, batch, path)
         return self._tracks.setdefault((episode_id, camera), track)
 
     def read(self, episode_id: str, camera: str, frames: npt.ArrayLike, out: RGB | None = None) -> RGB:
@@ -113,25 +125,22 @@ class Shard:
 
     def _open(self, kind: str) -> Any:
         path = self.lake.shard(self.dataset, self.shard, kind)
-        local = path if self.lake.is_local else _cached_copy(self.lake, path)
         try:
-            return pa.ipc.open_file(pa.memory_map(str(local).removeprefix("file://"), "r"))
+            if not self.lake.is_local:
+                return pa.ipc.open_file(pa.BufferReader(self._remote(kind).whole()))
+            return pa.ipc.open_file(pa.memory_map(path.removeprefix("file://"), "r"))
         except FileNotFoundError as error:
             raise LakeError(f"{path} is missing although the catalog names it; run `cotrain verify lake`") from error
         except pa.ArrowInvalid as error:
             raise LakeError(f"{path} is not a complete Arrow file: {error}; run `cotrain verify lake`") from error
+
+    def _remote(self, kind: str) -> RemoteFile:
+        if kind not in self._files:
+            self._files[kind] = RemoteFile(self.lake, self.lake.shard(self.dataset, self.shard, kind), default_cache())
+        return self._files[kind]
 
 
 @lru_cache(maxsize=OPEN_SHARDS)
 def open_shard(lake: Lake, dataset: str, shard: str) -> Shard:
     """Return the shard, mapped once per process."""
     return Shard(lake, dataset, shard)
-
-
-@lru_cache(maxsize=4 * OPEN_SHARDS)
-def _cached_copy(lake: Lake, path: str) -> Path:
-    """Copy a remote shard file next to this process once; shard files never change under their name."""
-    folder = Path(tempfile.mkdtemp(prefix="cotrain-shards-"))
-    target = folder / path.rsplit("/", 1)[-1]
-    lake.fs.get_file(path, str(target))
-    return target

@@ -5,7 +5,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transforms.windows import SECOND, SLACK_NS, chunk_offsets, period_ns, to_ns, window
+from transforms.windows import (
+    SECOND,
+    SLACK_NS,
+    chunk_offsets,
+    delayed_window,
+    drawn_delay_ns,
+    fill_edges,
+    period_ns,
+    to_ns,
+    whole_anchors,
+    window,
+)
 
 
 def reference(clock, anchor, offset, hold, match):
@@ -91,3 +102,52 @@ def test_small_things():
     assert single.is_pad.tolist() == [[True, False, True]]
     with pytest.raises(IndexError, match="anchors"):
         window(np.array([7]), [1], [0], hold_ns=1, match="hold")
+
+
+@given(clock=clocks, data=st.data(), match=st.sampled_from(["hold", "nearest"]), late=st.integers(0, SECOND))
+@settings(max_examples=150, deadline=None, database=None)
+def test_a_late_signal_is_what_was_known(clock, data, match, late):
+    hold = period_ns(clock)
+    anchor = data.draw(st.integers(0, len(clock) - 1))
+    offsets = data.draw(st.lists(st.integers(-SECOND, SECOND), min_size=1, max_size=5))
+    found = delayed_window(clock, [anchor], offsets, hold_ns=hold, match=match, late_ns=late)
+    want = [reference(clock.tolist(), anchor, o - late, hold, match) for o in offsets]
+    assert found.rows[0].tolist() == [row for row, _ in want]
+    assert found.is_pad[0].tolist() == [pad for _, pad in want]
+    ages = [0 if pad else int(clock[anchor]) + o - int(clock[row]) for (row, pad), o in zip(want, offsets, strict=True)]
+    assert found.staleness_ns[0].tolist() == ages
+    if match == "hold":  # nothing is used before it is known
+        slack = min(SLACK_NS, hold // 4)
+        assert all(age >= late - slack for age, pad in zip(ages, found.is_pad[0], strict=True) if not pad)
+
+
+@given(clock=clocks, data=st.data(), match=st.sampled_from(["hold", "nearest"]))
+@settings(max_examples=150, deadline=None, database=None)
+def test_whole_anchors_are_those_without_padding(clock, data, match):
+    offsets = data.draw(st.lists(st.integers(-SECOND, SECOND), min_size=1, max_size=5))
+    hold = period_ns(clock)
+    start, stop = whole_anchors(clock, offsets, hold_ns=hold, match=match)
+    want = [a for a in range(len(clock)) if not any(reference(clock.tolist(), a, o, hold, match)[1] for o in offsets)]
+    assert list(range(start, stop)) == want
+
+
+def test_edges_are_filled_as_asked():
+    values = np.arange(1.0, 9.0).reshape(4, 2)
+    is_pad = np.array([True, False, False, True])
+    assert fill_edges(values, is_pad, "repeat") is values
+    assert fill_edges(values, is_pad, "zero_relative") is values
+    assert fill_edges(values, np.zeros(4, bool), "mask") is values
+    assert fill_edges(values, is_pad, "mask").tolist() == [[0, 0], [3, 4], [5, 6], [0, 0]]
+    assert fill_edges(values, is_pad, "zero_relative", (True, False)).tolist() == [[0, 2], [3, 4], [5, 6], [0, 8]]
+    assert fill_edges(values[:, 0], is_pad, "zero_relative", (True,)).tolist() == [0, 3, 5, 0]
+    assert values[0, 0] == 1  # the mapped data is never written to
+
+
+def test_drawn_delays_are_uniform_and_repeatable():
+    draws = np.array([drawn_delay_ns(100, "ep", step, 0) for step in range(20_000)])
+    assert (draws.min(), draws.max()) == (0, 100)
+    counts = np.bincount(draws, minlength=101)
+    assert ((counts - 20_000 / 101) ** 2 / (20_000 / 101)).sum() < 152  # chi-squared with 100 degrees, p = 0.0005
+    assert drawn_delay_ns(100, "ep", 3, 0) == draws[3]
+    assert len({drawn_delay_ns(10**9, "ep", 3, draw) for draw in range(50)}) == 50
+    assert drawn_delay_ns(0, "x") == 0

@@ -1,0 +1,52 @@
+"""What a decoding backend is."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.shards.track import Track
+
+RGB = npt.NDArray[np.uint8]
+
+
+class Backend(Protocol):
+    """Turns packets into pictures. Instances hold no state of their own: decoders live per thread, bounded.
+
+    Attributes:
+        name: in the registry.
+        codecs: FFmpeg names of what it decodes.
+    """
+
+    name: ClassVar[str]
+    codecs: ClassVar[frozenset[str]]
+
+    def missing(self) -> str | None:
+        """Return why it cannot run on this machine, None if it can. Imports what it needs; never raises."""
+        ...
+
+    def decode(self, track: Track, frames: Sequence[int], into: Sequence[RGB], *, fast: bool) -> None:
+        """Write pictures as the codec stores them (not yet rotated).
+
+        Args:
+            track: where the packets are.
+            frames: shown frames of the track, ascending, each once.
+            into: for each frame, a C-contiguous uint8[height, width, 3] of the header's size.
+            fast: allow a minor loss of quality where the decoder has a faster way (JPEG: fast DCT and upsampling).
+
+        Raises:
+            CorruptMediaError: the decoder fails, shows another size, or never shows a wanted frame.
+        """
+        ...
+
+
+def fill(track: Track, frame: int, image: RGB, into: RGB) -> None:
+    """Copy a decoded picture to its place.
+
+    Raises:
+        CorruptMediaError: it is not of the size that the track's header states.
+    """
+    if image.shape != into.shape:
+        raise track.corrupt(frame, f"it shows {image.shape[1]}x{image.shape[0]}, its header says {into.shape[1]}x{into.shape[0]}")
+    into[...] = image

@@ -1,0 +1,100 @@
+"""FFmpeg through PyAV: the default for every video codec. Packets go straight to a decoder, without container or seek."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import av
+import av.error
+import numpy as np
+from av.codec.context import Flags
+from av.video.reformatter import VideoReformatter
+
+from pipelines.shards.backends.base import RGB, fill
+from pipelines.shards.track import Track
+from schemas.errors import CorruptMediaError
+
+OPEN_DECODERS = 16
+_local = threading.local()
+
+
+class PyAvBackend:
+    """Decodes H.264, HEVC, AV1, VP8, VP9, MPEG-4 and motion JPEG; every other codec this FFmpeg knows by the same name, too."""
+
+    name: ClassVar[str] = "pyav"
+    codecs: ClassVar[frozenset[str]] = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mpeg2video", "mjpeg"})
+
+    def missing(self) -> str | None:
+        """PyAV is a dependency; it is always here."""
+        return None
+
+    def decode(self, track: Track, frames: Sequence[int], into: Sequence[RGB], *, fast: bool) -> None:  # noqa: ARG002
+        """Feed each packet once, jumping ahead only where a later keyframe allows it; `fast` changes nothing."""
+        decoder, reformatter = _decoder(track), _reformatter()
+        decoder.flush_buffers()
+        ready: dict[int, Any] = {}
+        fed, flushed, last = -1, False, track.info.rows  # rows below `fed` have been given to the decoder
+        for frame, place in zip(frames, into, strict=True):
+            row = int(track.row_of[frame])
+            key = int(track.key_row[row])
+            if fed < 0 or key > fed:
+                if fed >= 0:
+                    decoder.flush_buffers()
+                ready, fed, flushed = {}, key, False
+            try:
+                while frame not in ready:
+                    if fed < last:
+                        packet = av.Packet(track.packet(fed))
+                        packet.pts = int(track.frame[fed])
+                        shown = decoder.decode(packet)
+                        fed += 1
+                    elif not flushed:
+                        shown, flushed = decoder.decode(None), True
+                    else:
+                        raise track.corrupt(frame, f"the decoder never shows it (its packet is row {row})")
+                    ready |= {f.pts: f for f in shown}
+            except av.error.FFmpegError as error:
+                raise track.corrupt(frame, str(error)) from error
+            picture = ready[frame]
+            ready = {n: f for n, f in ready.items() if n > frame}
+            if picture.is_corrupt:
+                raise track.corrupt(frame, "the decoder marks it corrupt")
+            fill(track, frame, _pixels(reformatter.reformat(picture, format="rgb24")), place)
+
+
+def _pixels(picture: Any) -> RGB:
+    """View an rgb24 frame as uint8[H, W, 3] without its line padding."""
+    plane = picture.planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: picture.height, : 3 * picture.width]
+    return rows.reshape(picture.height, picture.width, 3)
+
+
+def _reformatter() -> Any:
+    """Return this thread's colour converter: building its tables costs as much as converting a small picture."""
+    if not hasattr(_local, "reformatter"):
+        _local.reformatter = VideoReformatter()
+    return _local.reformatter
+
+
+def _decoder(track: Track) -> Any:
+    """Return this thread's decoder for the track's codec and configuration, opening it on first use."""
+    cache: OrderedDict[Any, Any] = _local.__dict__.setdefault("decoders", OrderedDict())
+    header = track.info.header
+    # Decoders only differ by these; a camera's many episodes share one.
+    wanted = (header.codec, header.extradata, header.width, header.height, track.in_order)
+    if wanted in cache:
+        cache.move_to_end(wanted)
+        return cache[wanted]
+    try:
+        decoder: Any = av.CodecContext.create("libdav1d" if header.codec == "av1" else header.codec, "r")
+    except ValueError as error:
+        raise CorruptMediaError(f"{track.uri}: this PyAV build has no decoder for {header.codec!r}", uri=track.uri) from error
+    decoder.extradata = header.extradata or None
+    decoder.thread_count, decoder.thread_type = 1, "NONE"
+    if track.in_order:
+        decoder.flags |= Flags.low_delay  # H.264 and HEVC otherwise hold pictures back, in case one is shown earlier
+    cache[wanted] = decoder
+    if len(cache) > OPEN_DECODERS:
+        cache.popitem(last=False)
+    return decoder
