@@ -55,7 +55,7 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     import torch
 
     torch.set_num_threads(1)
-    episodes, turn = (10, 384) if quick else (EPISODES, 1152)
+    episodes, turn = (8, 256) if quick else (EPISODES, 1152)
     with tempfile.TemporaryDirectory(prefix="cotrain-bench-") as name:
         folder = Path(name)
         lakes = {codec: _lake(folder / codec, codec, episodes) for codec in CODECS}
