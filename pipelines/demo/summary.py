@@ -22,8 +22,7 @@ def closing(demo: "Demo", seconds: float) -> str:
         *((f"exports/{f.name}", f) for f in sorted(demo.plan.exports.iterdir())),
     ]
     lines = [f"  {name:16} {size(folder_bytes(path)):>9}  {path}" for name, path in made]
-    # make does not activate the environment it made
-    cotrain = "cotrain" if shutil.which("cotrain") else str(Path(sys.argv[0]))
+    cotrain = _command()
     look = [
         "ls episodes",
         'query "SELECT source, count(*), sum(duration_s) FROM episodes GROUP BY source"',
@@ -33,6 +32,14 @@ def closing(demo: "Demo", seconds: float) -> str:
     return "\n".join(
         [head, *lines, "", "look at it:", f"  open {demo.lake.report('demo.html')}", *(f"  {cotrain} {line}" for line in look)]
     )
+
+
+def _command() -> str:
+    """Return how to call cotrain from this shell: make does not activate the environment it made."""
+    if shutil.which("cotrain"):
+        return "cotrain"
+    script, here = Path(sys.executable).with_name("cotrain"), Path.cwd()
+    return str(script.relative_to(here) if script.is_relative_to(here) else script)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -3,6 +3,7 @@
 MuJoCo binds to its OpenGL platform when it is first imported, so nothing here imports it before `activate` was called.
 """
 
+import atexit
 import os
 import subprocess
 import sys
@@ -129,7 +130,10 @@ class Photographer:
         quality = self.model.vis.quality
         # No multisampling and no shadow map: these three choices make software rendering several times faster.
         quality.offsamples, quality.shadowsize = 0, 0
-        return mujoco.Renderer(self.model, self.height, self.width)
+        renderer = mujoco.Renderer(self.model, self.height, self.width)
+        # Registered after MuJoCo's own handler, so it runs before EGL goes away; a context freed later complains on stderr.
+        atexit.register(self.close)
+        return renderer
 
     @cached_property
     def _body_of_geom(self) -> U8:
@@ -178,6 +182,7 @@ class Photographer:
         renderer = self.__dict__.pop("_renderer", None)
         if renderer is not None:
             renderer.close()
+            atexit.unregister(self.close)
 
     def _look(self, data: Any, view: View | FreeView, *, sites: bool = True) -> None:
         import mujoco
