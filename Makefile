@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := tfds,sim,dev
+EXTRAS := tfds,sim,vla,dev
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: demo test check bench docs pins clean
