@@ -10,7 +10,7 @@ ANNOTATORS = Registry(
     "annotator",
     "cotrain.annotators",
     {
-        "language_motion": "annotators.language_motion:LanguageMotion",
+        "language_motion": "annotators.motion.language_motion:LanguageMotion",
     },
 )
 

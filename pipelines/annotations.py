@@ -3,7 +3,7 @@
 import polars as pl
 import pyarrow.parquet as pq
 
-from annotators.language_motion import LanguageMotion
+from annotators.motion.language_motion import LanguageMotion
 from catalog.tables import Catalog
 from pipelines.exporters.base import LanguageRow
 from schemas.errors import LakeError

@@ -10,7 +10,7 @@ import pytest
 
 from annotators.base import Batch
 from annotators.check import check_output, covered
-from annotators.language_motion import LanguageMotion
+from annotators.motion.language_motion import LanguageMotion
 from annotators.registry import ANNOTATORS, open_annotator
 from schemas.annotation import annotation_schema
 from schemas.errors import AnnotatorError, UnknownNameError

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from annotators.base import Batch
-from annotators.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
 from catalog.lake import Lake
 from catalog.query import select_episodes
 from catalog.tables import Catalog

@@ -1,6 +1,6 @@
 import pytest
 
-from annotators.motion_labels import pose_axes
+from annotators.motion.labels import pose_axes
 from transforms.motion_text import STILL, Axis, phrase, read_joint
 
 ARM = (*pose_axes("", "base"), Axis("base", "base", "base"))

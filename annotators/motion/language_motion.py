@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from annotators.base import Batch, Covers, fingerprint
 from annotators.evaluation import QualityReport
-from annotators.motion_labels import REASONS, Frame, StepLabels, ecot_labels, make_frame, rate_labels
-from annotators.motion_source import MotionSource, Prefer, find_source
+from annotators.motion.labels import REASONS, Frame, StepLabels, ecot_labels, make_frame, rate_labels
+from annotators.motion.source import MotionSource, Prefer, find_source
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract
 from schemas.errors import UsageError
@@ -121,8 +121,8 @@ class LanguageMotion:
         return self._nothing(batch, labels) if isinstance(labels, str) else self._rows(batch, labels)
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
-        """Measure invariance, robustness, agreement and predictiveness; see `annotators.motion_evaluation`."""
-        from annotators.motion_evaluation import evaluate_motion
+        """Measure invariance, robustness, agreement and predictiveness; see `annotators.motion.evaluation`."""
+        from annotators.motion.evaluation import evaluate_motion
 
         return evaluate_motion(self, heldout)
 

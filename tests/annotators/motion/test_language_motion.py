@@ -11,8 +11,8 @@ import pytest
 
 from annotators.base import Batch
 from annotators.check import check_output
-from annotators.language_motion import LanguageMotion, LanguageMotionConfig
-from annotators.motion_labels import REASONS, StepLabels
+from annotators.motion.labels import REASONS, StepLabels
+from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
 from schemas.contract import Camera, Contract, Feature, Part
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
-from annotators.motion_source import FULL_SCALE, Arm, MotionSource, Slot
+from annotators.motion.source import FULL_SCALE, Arm, MotionSource, Slot
 from schemas.contract import Contract
 from transforms.ecot import ecot_codes
 from transforms.grid import BOOL, Grid, make_grid, smooth, smooth_rotation

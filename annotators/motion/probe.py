@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
-from annotators.motion_labels import step_column
-from annotators.motion_source import MotionSource, Slot, find_source
+from annotators.motion.labels import step_column
+from annotators.motion.source import MotionSource, Slot, find_source
 from schemas.contract import Contract, Rotation
 from transforms.grid import make_grid
 from transforms.rotation import F64, as_quat, continuous, exp, from_quat, multiply

@@ -25,9 +25,9 @@ from annotators.evaluation import (
     total_variation,
     verdict,
 )
-from annotators.motion_labels import StepLabels, step_column
-from annotators.motion_probe import displacements, is_absolute, noisy, reference, resampled
-from annotators.motion_source import MotionSource
+from annotators.motion.labels import StepLabels, step_column
+from annotators.motion.probe import displacements, is_absolute, noisy, reference, resampled
+from annotators.motion.source import MotionSource
 from transforms.grid import BOOL, runs
 from transforms.rotation import F64
 
@@ -36,7 +36,7 @@ TV_GOAL, FLIP_GOAL, AUC_GOAL, STILL_GOAL, AGREEMENT_GOAL = 0.05, 0.03, 0.60, 0.4
 NOISE_M, NOISE_DEG = 0.001, 1.0
 CLUSTERS = 64
 if TYPE_CHECKING:
-    from annotators.language_motion import LanguageMotion
+    from annotators.motion.language_motion import LanguageMotion
 
 type Labeller = Callable[[Batch], StepLabels | str]
 

@@ -7,9 +7,9 @@ import pytest
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport
-from annotators.language_motion import LanguageMotion, LanguageMotionConfig
-from annotators.motion_evaluation import evaluate_motion, rate_invariance, shuffled
-from annotators.motion_probe import displacements, noisy, resampled
+from annotators.motion.evaluation import evaluate_motion, rate_invariance, shuffled
+from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.probe import displacements, noisy, resampled
 from schemas.contract import Feature
 from tests.support.motion import make_trajectory, sample
 
