@@ -56,7 +56,8 @@ class Catalog:
             if delta.transaction_version(unit) is not None:
                 return False
             try:
-                write_deltalake(delta, data, mode="append", commit_properties=properties)
+                # "merge": a table made before a column was added gets it now
+                write_deltalake(delta, data, mode="append", schema_mode="merge", commit_properties=properties)
                 return True
             except (CommitFailedError, DeltaError) as error:
                 if not _is_conflict(error):

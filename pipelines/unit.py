@@ -25,7 +25,20 @@ from pipelines.publish import PublishedFile, is_intact, publish_bytes
 from schemas.errors import CotrainError, DataError, RejectLimitError, WorkerCrashError
 from schemas.ids import short_id
 
-COMMIT_ORDER = ("quarantine", "datasets", "shards", "episodes", "annotations", "scores", "residuals", "mixtures", "publications")
+COMMIT_ORDER = (
+    "quarantine",
+    "datasets",
+    "shards",
+    "episodes",
+    "annotations",
+    "scores",
+    "duplicates",
+    "decisions",
+    "splits",
+    "residuals",
+    "mixtures",
+    "publications",
+)
 MARKER = "runs"
 WARN_REJECTS, STOP_REJECTS, JUDGE_AFTER = 0.05, 0.20, 20
 
@@ -74,7 +87,10 @@ class Output:
 
 
 class Stage(Protocol):
-    """One kind of work. Instances are small, frozen and picklable: they travel to workers."""
+    """One kind of work. Instances are small, frozen and picklable: they travel to workers.
+
+    A stage may also say `gpus`, how many GPUs one unit needs; see `gpus_of`.
+    """
 
     @property
     def name(self) -> str:
@@ -97,12 +113,12 @@ class Stage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """How one unit went. `failed` units keep no marker and are tried again by the next run."""
+    """How one unit went. `failed` units keep no marker and are tried again by the next run; `left` ones the time did not allow."""
 
     unit: str
     label: str
     dataset: str
-    status: Literal["done", "recovered", "skipped", "failed"]
+    status: Literal["done", "recovered", "skipped", "failed", "left"]
     rows: int = 0
     frames: int = 0
     bytes: int = 0
@@ -175,7 +191,8 @@ def run_stage(
         on_plan(todo, len(reports))
     seen = rejected = 0
     episodes = {u.id: u.episodes for u in units}
-    for unit, result in run_all(execute, [(stage, u, run, repair) for u in todo], execution or Execution()):
+    calls = [(stage, u, run, repair) for u in todo]
+    for unit, result in run_all(execute, calls, execution or Execution(), gpus=gpus_of(stage)):
         report = result if isinstance(result, UnitReport) else _crashed(stage, unit[1], result, run)
         reports.append(report)
         if on_unit:
@@ -188,6 +205,8 @@ def run_stage(
                 f"{report.rejects[-1].message if report.rejects else 'see quarantine'}. "
                 "Fix the source, or raise the limit with --max-rejects"
             )
+    ended = {r.unit for r in reports}
+    reports += [UnitReport(u.id, u.label, u.dataset, "left") for u in todo if u.id not in ended]
     return StageReport(stage.name, tuple(reports), time.perf_counter() - started, sum(episodes.values()))
 
 
@@ -228,6 +247,11 @@ def pending(stage: Stage) -> list[Unit]:
     """Return the units of a stage that are not committed yet."""
     done = Catalog(stage.lake).committed_units(MARKER)
     return [u for u in stage.plan() if u.id not in done]
+
+
+def gpus_of(stage: Stage) -> int:
+    """Return how many GPUs one unit of `stage` needs: its `gpus` where it says so, else none."""
+    return int(getattr(stage, "gpus", 0))
 
 
 def damaged_units(lake: Lake, units: Sequence[str]) -> set[str]:

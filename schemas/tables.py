@@ -47,7 +47,19 @@ ANNOTATIONS = _table(
 )  # fmt: skip
 SCORES = _table(
     "scores", ("method", "fingerprint", "episode_id", "start_ns"),
-    method=_S, fingerprint=_S, episode_id=_S, start_ns=_I, end_ns=_I, value=_F, detail=_S,
+    method=_S, fingerprint=_S, episode_id=_S, start_ns=_I, end_ns=_I, value=_F, detail=_S, se=_F,
+)  # fmt: skip
+DUPLICATES = _table(
+    "duplicates", ("fingerprint", "kind", "episode_id", "other_id"),
+    fingerprint=_S, kind=_S, episode_id=_S, other_id=_S, content_hash=_S, other_hash=_S, similarity=_F, detail=_S,
+)  # fmt: skip
+DECISIONS = _table(
+    "decisions", ("curation", "episode_id"),
+    curation=_S, episode_id=_S, spec_hash=_S, basis=_S, dataset=_S, keep=_B, gate=_S, reason=_S, value=_F, detail=_S,
+)  # fmt: skip
+SPLITS = _table(
+    "splits", ("name", "episode_id"),
+    name=_S, episode_id=_S, spec_hash=_S, basis=_S, dataset=_S, split=_S, component=_S, note=_S,
 )  # fmt: skip
 MIXTURES = _table(
     "mixtures", ("name", "hash"),
@@ -71,5 +83,20 @@ PUBLICATIONS = _table(
 )  # fmt: skip
 
 TABLES: dict[str, CatalogTable] = {
-    t.name: t for t in (DATASETS, EPISODES, SHARDS, ANNOTATIONS, SCORES, MIXTURES, RESIDUALS, RUNS, QUARANTINE, PUBLICATIONS)
+    t.name: t
+    for t in (
+        DATASETS,
+        EPISODES,
+        SHARDS,
+        ANNOTATIONS,
+        SCORES,
+        DUPLICATES,
+        DECISIONS,
+        SPLITS,
+        MIXTURES,
+        RESIDUALS,
+        RUNS,
+        QUARANTINE,
+        PUBLICATIONS,
+    )
 }
