@@ -1,0 +1,108 @@
+"""What a mixture draws from and in which order: sources, the split, locality and phases."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from schemas.errors import UsageError
+from schemas.mixture.checks import as_floats, choice, number, slug, text, whole
+
+SplitKey = Literal["split_group", "episode_id"]
+MAX_SAMPLES = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One source of a mixture.
+
+    Attributes:
+        name: a slug, unique in the mixture; it seeds the source's order.
+        where: a selector as in `catalog.query.select_episodes`; left out, the dataset called `name`.
+        weight: relative share, above 0.
+        max_epochs: the source is drawn at most this many times over; None: no limit.
+        floor: smallest share of the mixture, in [0, 1).
+    """
+
+    name: str
+    where: str = ""
+    weight: float = 1.0
+    max_epochs: float | None = None
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        slug(f"sources.{self.name}.name", self.name)
+        key = f"sources.{self.name}"
+        text(f"{key}.where", self.where)
+        number(f"{key}.weight", self.weight, 0, math.inf, "a number above 0; remove the source to leave it out", strict=True)
+        number(f"{key}.floor", self.floor, 0, 1, "a share of the mixture from 0 to below 1")
+        if self.max_epochs is not None:
+            number(f"{key}.max_epochs", self.max_epochs, 0, math.inf, "a number above 0, or leave it out", strict=True)
+        as_floats(self, "weight", "floor", "max_epochs")
+
+    @property
+    def selector(self) -> str:
+        """What `select_episodes` is asked."""
+        return self.where or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSpec:
+    """How episodes are held out: all of a group or none of it, decided by a hash of the group alone.
+
+    Attributes:
+        val: share of the groups held out, in [0, 1).
+        salt: changes which ones.
+        by: the column of `episodes` that names the group.
+    """
+
+    val: float = 0.0
+    salt: str = ""
+    by: SplitKey = "split_group"
+
+    def __post_init__(self) -> None:
+        number("split.val", self.val, 0, 1, "a share from 0 to below 1")
+        text("split.salt", self.salt)
+        choice("split.by", self.by, ("split_group", "episode_id"))
+        as_floats(self, "val")
+
+
+@dataclass(frozen=True, slots=True)
+class LocalitySpec:
+    """How near to each other a source's successive draws stay.
+
+    Its blocks are shuffled, then the steps of every `window` consecutive blocks among themselves. A batch then touches about
+    `window` episodes instead of as many as it has samples; 1 reads block after block, more blocks than there are shuffle globally.
+
+    Attributes:
+        window: blocks shuffled together.
+        block_steps: steps per block; 0: a block is an episode.
+    """
+
+    window: int
+    block_steps: int = 0
+
+    def __post_init__(self) -> None:
+        whole("locality.window", self.window, 1, 1 << 31)
+        whole("locality.block_steps", self.block_steps, 0, 1 << 31)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """A stretch of the mixture with weights of its own.
+
+    Attributes:
+        samples: number of draws.
+        weights: per source name, in place of `SourceSpec.weight`; a source that is not named is left out of the phase.
+    """
+
+    samples: int
+    weights: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        whole("phases.samples", self.samples, 1, MAX_SAMPLES)
+        if not isinstance(self.weights, Mapping) or not self.weights:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"phases.weights is {self.weights!r}; give a table of weights by source name, at least one")
+        for name, weight in self.weights.items():
+            number(f"phases.weights.{name}", weight, 0, math.inf, "above 0; leave the source out instead", strict=True)
+        object.__setattr__(self, "weights", {n: float(w) for n, w in sorted(self.weights.items())})
