@@ -1,24 +1,16 @@
-"""Writing and reading the catalog's Delta tables: exactly-once appends, pinned versions, latest-wins frames.
+"""The catalog's Delta tables: exactly-once appends, pinned versions, latest-wins frames. How rows are written: `catalog.append`."""
 
-Every append carries the unit id as a Delta application transaction and is written from the very table object that was checked;
-writing by path would accept the same marker twice.
-"""
-
-import random
-import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake import DeltaTable
 
+from catalog.append import CLOCK, Appended, Part, append_parts, open_table
 from catalog.lake import Lake
-from schemas.errors import ConflictError, LakeError
+from schemas.errors import LakeError
 from schemas.tables import TABLES, CatalogTable
-
-ATTEMPTS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +19,13 @@ class Catalog:
 
     lake: Lake
 
-    def committed(self, table: str, unit: str) -> bool:
-        """Tell whether `unit` has been appended to `table`."""
-        delta = self._open(_known(table), create=False)
-        return delta is not None and delta.transaction_version(unit) is not None
+    def committed(self, table: str, mark: str) -> bool:
+        """Tell whether `mark` (a unit's id) has been appended to `table`."""
+        delta = self.open(table)
+        return delta is not None and delta.transaction_version(mark) is not None
 
     def committed_units(self, table: str) -> set[str]:
         """Return every unit id that has rows in `table`; one read instead of one look-up per unit."""
-        if self._open(_known(table), create=False) is None:
-            return set()
         return set(self.scan(table).select(pl.col("unit").unique()).collect()["unit"].to_list())
 
     def append(self, table: str, rows: pa.Table, unit: str) -> bool:
@@ -45,60 +35,45 @@ class Catalog:
 
         Raises:
             LakeError: `rows` has a column the table does not have.
-            ConflictError: other writers kept winning for `ATTEMPTS` tries.
+            ConflictError: other writers kept winning.
         """
-        spec = _known(table)
-        data = _conform(rows, spec, unit)
-        properties = CommitProperties(app_transactions=[Transaction(unit, 1)], max_commit_retries=ATTEMPTS)
-        for attempt in range(ATTEMPTS):
-            delta = self._open(spec, create=True)
-            assert delta is not None
-            if delta.transaction_version(unit) is not None:
-                return False
-            try:
-                # "merge": a table made before a column was added gets it now
-                write_deltalake(delta, data, mode="append", schema_mode="merge", commit_properties=properties)
-                return True
-            except (CommitFailedError, DeltaError) as error:
-                if not _is_conflict(error):
-                    raise
-                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
-        raise ConflictError(f"{table}: unit {unit} lost {ATTEMPTS} commits in a row; fewer writers, or run it again")
+        return bool(self.append_all(table, [Part(unit, rows)]).marks)
+
+    def append_all(self, table: str, parts: Sequence[Part]) -> Appended:
+        """Append what several units have for one table in one commit; each of them once, as with `append`."""
+        return append_parts(self.lake, _known(table), parts)
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
-        """Return every row of `table` ever committed up to `version` (now, if None)."""
+        """Return every row of `table` ever committed up to `version` (now, if None).
+
+        A lake of an older version of the software lacks columns; they read as null.
+        """
         spec = _known(table)
-        delta = self._open(spec, create=False)
+        delta = self.open(table)
         if delta is None:
             return pl.from_arrow(spec.schema.empty_table()).lazy()
         if version is not None:
             delta.load_as_version(version)
-        return pl.scan_delta(delta)
+        frame, present = pl.scan_delta(delta), {f.name for f in delta.schema().fields}
+        if missing := [f.name for f in spec.schema if f.name not in present]:
+            empty = pl.from_arrow(spec.schema.empty_table())
+            frame = frame.with_columns(pl.lit(None, empty.schema[name]).alias(name) for name in missing)
+        return frame
 
     def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Return the newest row per key of `table`: rewrites hide what they replace."""
         key = list(_known(table).key)
-        frame = self.scan(table, version).sort("committed_ns", descending=True, maintain_order=True)
+        frame = self.scan(table, version).sort(CLOCK, descending=True, maintain_order=True)
         return frame.unique(key, keep="first", maintain_order=True).sort(key)
 
     def version(self, table: str) -> int | None:
         """Return the current Delta version of `table`, or None where it does not exist yet."""
-        delta = self._open(_known(table), create=False)
+        delta = self.open(table)
         return None if delta is None else delta.version()
 
-    def _open(self, spec: CatalogTable, *, create: bool) -> DeltaTable | None:
-        uri, options = self.lake.table(spec.name), self.lake.storage_options or None
-        try:
-            return DeltaTable(uri, storage_options=options)
-        except TableNotFoundError:
-            if not create:
-                return None
-        try:
-            return DeltaTable.create(uri, spec.schema, mode="ignore", name=spec.name, storage_options=options)
-        except DeltaError as error:
-            if not _is_conflict(error):
-                raise
-            return DeltaTable(uri, storage_options=options)  # another writer created it first
+    def open(self, table: str) -> DeltaTable | None:
+        """Open `table` at its newest version, or return None where it does not exist yet."""
+        return open_table(self.lake, _known(table), create=False)
 
 
 def current_shards(episodes: pl.LazyFrame) -> pl.LazyFrame:
@@ -111,20 +86,3 @@ def _known(table: str) -> CatalogTable:
         return TABLES[table]
     except KeyError:
         raise LakeError(f"the catalog has no table {table!r}; it has {sorted(TABLES)}") from None
-
-
-def _conform(rows: pa.Table, spec: CatalogTable, unit: str) -> pa.Table:
-    if unknown := sorted(set(rows.column_names) - set(spec.schema.names)):
-        raise LakeError(f"{spec.name}: columns {unknown} are not in its schema; add them to schemas/tables.py as nullable")
-    count, now = rows.num_rows, time.time_ns()
-    given: Mapping[str, object] = {name: rows.column(name) for name in rows.column_names}
-    given = {**given, "unit": pa.array([unit] * count), "committed_ns": pa.array([now] * count, pa.int64())}
-    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(count, f.type) for f in spec.schema]
-    return pa.table(columns, schema=spec.schema)
-
-
-def _is_conflict(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, CommitFailedError) or any(
-        word in text for word in ("concurrent", "conflict", "already exists", "version 0", "transaction failed")
-    )
