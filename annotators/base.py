@@ -1,28 +1,53 @@
-"""What an annotator is: a table of steps in, a table of spans out, episode ids unchanged. It never sees the catalog."""
+"""What an annotator is: steps in, with pictures and signals if it asks for them, spans out, episode ids unchanged.
+
+It never sees the catalog.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotators.clips import Clip
 from annotators.evaluation import QualityReport
-from schemas.contract import Contract
-from schemas.ids import short_id
+from schemas.contract import Camera, Contract
+from schemas.errors import ContractError, UsageError
+from schemas.ids import digest, short_id
 from transforms.grid import I64
+from transforms.splits import held_out
 
 Covers = Literal["steps", "episodes"]
+Grain = Literal["frame", "pair", "window", "segment", "episode"]
+Part = Literal["val", "test"]
+AT_ONCE = 64  # pictures a model is given at once, until the memory says otherwise
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Whole episodes of one dataset, laid end to end. `steps` follows `schemas.shards.steps_schema(contract)`."""
+    """Whole episodes of one dataset, laid end to end. `steps` follows `schemas.shards.steps_schema(contract)`.
+
+    Attributes:
+        contract: of the dataset; its cameras hold the calibration (`Clip.intrinsics` scales it to the clip's pixels).
+        steps: every step; texts are in its column `language`.
+        clips: per camera asked for, one clip per episode.
+        streams: irregular signals of these episodes that were asked for, `schemas.shards.STREAMS`; None where none were.
+        groups: per episode what it must share a split with (a scene, an operator); empty: every episode is its own group.
+        device: where a model should run, as torch names it.
+        at_once: how many pictures to give a model at once; smaller after the device ran out of memory.
+    """
 
     contract: Contract
     steps: pa.Table
+    clips: Mapping[str, tuple[Clip, ...]] = field(default_factory=dict[str, tuple[Clip, ...]])
+    streams: pa.Table | None = None
+    groups: tuple[str, ...] = ()
+    device: str = "cpu"
+    at_once: int = AT_ONCE
 
     @cached_property
     def starts(self) -> I64:
@@ -50,7 +75,46 @@ class Batch:
     def take(self, episodes: list[int]) -> "Batch":
         """Return the episodes at these positions, in this order."""
         rows = [np.arange(self.starts[e], self.starts[e + 1]) for e in episodes]
-        return Batch(self.contract, self.steps.take(pa.array(np.concatenate(rows) if rows else np.empty(0, np.int64))))
+        steps = self.steps.take(pa.array(np.concatenate(rows) if rows else np.empty(0, np.int64)))
+        clips = {camera: tuple(have[e] for e in episodes) for camera, have in self.clips.items()}
+        groups = tuple(self.groups[e] for e in episodes) if self.groups else ()
+        streams = self.streams
+        if streams is not None:
+            ids = pa.array([self.episodes[e] for e in episodes], pa.string())
+            streams = streams.filter(pc.is_in(streams.column("episode_id").cast(pa.string()), ids))
+        return Batch(self.contract, steps, clips, streams, groups, self.device, self.at_once)
+
+    def part(self, part: Part) -> "Batch":
+        """Return half of the episodes, chosen by the hash of their group: tune on `val`, report on `test`.
+
+        An episode keeps its part whatever else is there, and a group is never split.
+        """
+        test = held_out(self.groups or self.episodes, 0.5, "annotators")
+        return self.take([e for e, is_test in enumerate(test) if is_test == (part == "test")])
+
+    def camera(self, name: str) -> Camera:
+        """Return what the contract says of a camera, its calibration included.
+
+        Raises:
+            ContractError: no such camera is declared.
+        """
+        for camera in self.contract.cameras:
+            if camera.name == name:
+                return camera
+        raise ContractError(
+            f"{self.contract.dataset} declares no camera {name!r}; it has {[c.name for c in self.contract.cameras]}"
+        )
+
+    def stream(self, episode: str, name: str) -> pa.Table:
+        """Return the samples of one signal of one episode, on the episode's clock.
+
+        Raises:
+            UsageError: the annotator did not ask for signals.
+        """
+        if self.streams is None:
+            raise UsageError(f"stream {name!r} was not asked for; name it in `needs(contract).streams`")
+        same = [pc.equal(self.streams.column(c).cast(pa.string()), v) for c, v in (("episode_id", episode), ("stream", name))]
+        return self.streams.filter(pc.and_(*same))
 
 
 class Annotator(Protocol):
@@ -61,6 +125,9 @@ class Annotator(Protocol):
         version: raise it whenever the rows written for the same input and configuration change.
         provides: schema of its own columns, beside those of `schemas.annotation`.
         covers: whether its rows cover every step of every episode (valid or not), or at least name every episode.
+
+    An annotator of pictures or signals also has `needs(contract)` (`annotators.clips.Watcher`). It may state `grain`, what one row
+    is about, and `tuned`, true where it fits thresholds or weights to the data it is evaluated on (see `grain_of`, `is_tuned`).
     """
 
     name: ClassVar[str]
@@ -82,7 +149,10 @@ class Annotator(Protocol):
         ...
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
-        """Name the step columns it will read of such a dataset; empty if it can say nothing about it."""
+        """Name what it will read of such a dataset; empty if it can say nothing about it.
+
+        Step columns by their name, the rest as `rgb:<camera>`, `depth:<camera>`, `mask:<camera>`, `K:<camera>`, `stream:<name>`.
+        """
         ...
 
     def run(self, batch: Batch) -> pa.Table:
@@ -102,9 +172,44 @@ class Annotator(Protocol):
         ...
 
 
-def fingerprint(name: str, version: str, settings: Mapping[str, Any], weights: tuple[str, ...] = ()) -> str:
-    """Return the fingerprint of an annotator: BLAKE3 of its name, code version, configuration and weight hashes."""
-    return short_id("fp", [name, version, dict(settings), sorted(weights)])
+def fingerprint(
+    name: str, version: str, settings: Mapping[str, Any], weights: tuple[str, ...] = (), libraries: tuple[str, ...] = ()
+) -> str:
+    """Return the fingerprint of an annotator: BLAKE3 of everything its rows depend on besides the input.
+
+    Args:
+        name: of the annotator.
+        version: of its code.
+        settings: its configuration.
+        weights: hashes of its weights, see `annotators.weights`.
+        libraries: packages whose major version its numbers depend on (`torch`).
+    """
+    parts: list[object] = [name, version, dict(settings), sorted(weights)]
+    if libraries:
+        parts.append({library: _major(library) for library in libraries})
+    return short_id("fp", parts)
+
+
+def grain_of(annotator: Annotator) -> Grain:
+    """Return what one row of an annotator is about; a segment where it does not say."""
+    return getattr(annotator, "grain", "segment" if annotator.covers == "steps" else "episode")
+
+
+def is_tuned(annotator: Annotator) -> bool:
+    """Tell whether an annotator fits anything to the data, so that it is to be judged on the test half only."""
+    return bool(getattr(annotator, "tuned", False))
+
+
+def episodes_id(episodes: tuple[str, ...]) -> str:
+    """Identify a set of episodes, whatever their order."""
+    return short_id("set", [digest(e) for e in sorted(episodes)])
+
+
+def _major(library: str) -> str:
+    try:
+        return version(library).partition(".")[0]
+    except PackageNotFoundError:
+        return "none"
 
 
 def _end(t_ns: I64) -> int:
