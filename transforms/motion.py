@@ -37,17 +37,18 @@ class RateRule:
         base_w_on: a mobile base turns above this speed, rad/s.
         command_on: an axis given in fractions of full scale is on above this mean command.
         max_gap_s: steps further apart than this are not bridged.
+        min_margin: steps whose label hangs on less than this fraction of a threshold are `near_threshold`; 0 labels every step.
         boundary: at the end of an episode, steps whose window would leave it are `invalid`, or the window is made to `shrink`,
             down to `min_s`.
     """
 
     rate_hz: float = 30.0
-    smooth_s: float = 0.3
+    smooth_s: float = 0.6
     window_s: float = 0.6
     v_on: float = 0.05
     w_on: float = 0.25
     share: float = 0.25
-    off: float = 0.6
+    off: float = 0.8
     min_s: float = 0.2
     merge_s: float = 0.15
     grip_on: float = 0.1
@@ -55,6 +56,7 @@ class RateRule:
     base_w_on: float = 0.1
     command_on: float = 0.1
     max_gap_s: float = 0.5
+    min_margin: float = 0.0
     boundary: Literal["invalid", "shrink"] = "invalid"
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class RateRule:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}={getattr(self, name)} must be above zero")
-        for name in ("share", "off"):
+        for name in ("share", "off", "min_margin"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name}={getattr(self, name)} is a fraction and must lie in 0..1")
         for name in ("smooth_s", "min_s", "merge_s"):
@@ -223,13 +225,24 @@ def clean(signs: I8, starts: I64, *, min_samples: int, merge_samples: int) -> I8
     return np.repeat(value, total).reshape(signs.shape)
 
 
-def margins(rates: F64, need: F64, off: F64, signs: I8) -> F64:
+def margins(rates: F64, need: F64, off: F64, signs: I8, starts: I64) -> F64:
     """Distance to the nearest change of mind, float64[G]: the least over axes of |speed - threshold| / threshold.
 
-    The threshold is `need` where the axis is off and `off * need` where it is on.
+    The threshold is `need` where the axis is off and `off * need` where it is on. A stretch above `off * need` is on only because
+    its fastest sample passed `need`, or off because none did: every sample of it is as sure as that sample, at most.
     """
-    edge = np.where(signs != 0, need * off[:, None], need)
-    return np.min(np.abs(np.abs(rates) - edge) / edge, axis=0)
+    strength = np.abs(rates)
+    strength /= need
+    above = strength > off[:, None]
+    flat, begins = (above * np.sign(rates).astype(np.int8)).reshape(-1), np.zeros(above.shape, bool)
+    begins[:, starts[:-1]] = True
+    first, length = runs(_changes(flat) | begins.reshape(-1))
+    peak = np.abs(np.maximum.reduceat(strength.reshape(-1), first) - 1) if len(first) else np.empty(0)
+    peak[flat[first] == 0] = np.inf
+    strength /= np.where(signs != 0, off[:, None], 1.0)
+    strength -= 1
+    np.minimum(np.abs(strength, out=strength), np.repeat(peak, length).reshape(above.shape), out=strength)
+    return strength.min(axis=0)
 
 
 def _strongest(hit: BOOL, size: F64, limits: Thresholds, ok: BOOL) -> None:

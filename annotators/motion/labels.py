@@ -32,8 +32,8 @@ from transforms.motion import (
 from transforms.motion_text import POSE_WORDS, Axis, AxisKind, FrameRef
 from transforms.rotation import F64, apply, as_quat, from_euler, to_euler
 
-REASONS = (None, "horizon_past_end", "clock_gap", "non_finite_input", "unit_implausible")
-_PAST_END, _GAP, _NON_FINITE, _IMPLAUSIBLE = 1, 2, 3, 4
+REASONS = (None, "horizon_past_end", "clock_gap", "non_finite_input", "unit_implausible", "near_threshold")
+_PAST_END, _GAP, _NON_FINITE, _IMPLAUSIBLE, _NEAR = 1, 2, 3, 4, 5
 _REACH = {"m": 10.0, "rad": 4 * np.pi, "opening": 2.0, FULL_SCALE: np.inf}  # beyond this, the unit is not what was assumed
 
 
@@ -103,14 +103,16 @@ def rate_labels(batch: Batch, source: MotionSource, frame: Frame, rule: RateRule
     need = needs(rates, limits)
     signs = decide(rates, need, limits, grid.starts, reason == 0)
     signs = clean(signs, grid.starts, min_samples=_at_least(rule.min_s, rule), merge_samples=_at_least(rule.merge_s, rule))
-    margin = margins(rates, need, limits.off, signs)
+    margin = margins(rates, need, limits.off, signs, grid.starts)
 
     reason = reason[grid.sample]
+    margin = margin[grid.sample]
+    reason[(reason == 0) & (margin < rule.min_margin)] = _NEAR
     reason[np.repeat(~plausible, np.diff(batch.starts))] = _IMPLAUSIBLE
     code, rate = np.take(signs, grid.sample, 1), np.take(rates, grid.sample, 1)
     axes, code, rate, on = _fold(found, code, rate, limits.on, bool(source.arms))
     ref: str = _told(source, frame) if source.arms else "joint"
-    return StepLabels(tuple(axes), ref, np.where(reason == 0, code, np.int8(0)), rate, margin[grid.sample], on, reason)
+    return StepLabels(tuple(axes), ref, np.where(reason == 0, code, np.int8(0)), rate, margin, on, reason)
 
 
 def ecot_labels(batch: Batch, source: MotionSource, rule: RateRule) -> StepLabels:
@@ -287,8 +289,9 @@ def _read(batch: Batch, source: MotionSource) -> tuple[dict[Slot, F64], BOOL, BO
     values: dict[Slot, F64] = {}
     finite = np.ones(batch.steps.num_rows, bool)
     plausible = np.ones(len(batch.episodes), bool)
+    columns = {name: step_column(batch.steps.column(name)) for name in source.columns}
     for slot in source.slots:
-        raw = step_column(batch.steps.column(slot.column))[list(slot.index)]
+        raw = columns[slot.column][list(slot.index)]
         whole = np.isfinite(raw).all(0)
         finite &= whole
         raw = np.where(whole, raw, _identity(slot))

@@ -81,7 +81,7 @@ class LanguageMotion:
     config: LanguageMotionConfig = field(default_factory=LanguageMotionConfig)
 
     name: ClassVar[str] = "language_motion"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     covers: ClassVar[Covers] = "steps"
     provides: ClassVar[pa.Schema] = pa.schema(
         [

@@ -126,10 +126,15 @@ def test_windows_know_the_marks_they_touch() -> None:
 
 
 def test_margin_is_the_distance_to_the_threshold_in_force() -> None:
-    rates = np.array([[0.06, 0.04]])
+    # off; then a stretch that is on because of its fastest sample; then one that stays off because none of it passed .05
+    rates = np.array([[0.02, 0.04, 0.08, 0.035, 0.02, 0.04, 0.045]])
     limits = m.Thresholds(np.array([0.05]), np.array([m.FREE]), np.array([0.6]), 0.25)
-    need = m.needs(rates, limits)
-    np.testing.assert_allclose(m.margins(rates, need, limits.off, np.array([[1, 0]], np.int8)), [1.0, 0.2])
+    need, starts = m.needs(rates, limits), np.array([0, 7])
+    signs = np.array([[0, 1, 1, 1, 0, 0, 0]], np.int8)
+    found = m.margins(rates, need, limits.off, signs, starts)
+    np.testing.assert_allclose(found, [0.6, 1 / 3, 0.6, 1 / 6, 0.6, 0.1, 0.1])
+    apart = m.margins(rates, need, limits.off, signs, np.array([0, 2, 7]))
+    np.testing.assert_allclose(apart[1], 0.2)  # the fastest sample of its own episode is itself
 
 
 def test_a_base_is_told_by_its_strongest_motion() -> None:
