@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import (
+    BudgetOption,
     DryRunOption,
     ExecutorOption,
     JsonOption,
@@ -29,6 +30,7 @@ def command(
     workers: WorkersOption = None,
     executor: ExecutorOption = "local",
     scheduler: SchedulerOption = None,
+    budget_s: BudgetOption = None,
     limit: LimitOption = None,
     max_rejects: RejectsOption = 0.2,
     repair: RepairOption = False,
@@ -40,12 +42,13 @@ def command(
     from pipelines.annotate import AnnotateStage
     from pipelines.annotate import evaluate as evaluate_annotator
     from pipelines.executors import Execution
+    from pipelines.executors.execution import deadline
     from pipelines.terminal.console import Console
     from pipelines.terminal.stages import Running, describe, exit_code, perform, sentence, summary
 
     config = key_values(settings)
     where, console = Lake.at(lake), Console(as_json)
-    execution = Execution(executor, workers, scheduler)  # pyright: ignore[reportArgumentType]
+    execution = Execution(executor, workers, scheduler, until=deadline(budget_s))  # pyright: ignore[reportArgumentType]
     running, code, documents = Running(console, execution, limit, max_rejects, repair), 0, list[dict[str, Any]]()
     for name in (n.strip() for n in names.split(",") if n.strip()):
         stage = AnnotateStage.named(where, name, what, config)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipelines.cli.options import (
+    BudgetOption,
     DryRunOption,
     ExecutorOption,
     JsonOption,
@@ -37,6 +38,7 @@ def command(
     executor: ExecutorOption = "local",
     scheduler: SchedulerOption = None,
     unit_timeout: Annotated[float | None, typer.Option("--unit-timeout", help="Kill a unit after this many seconds.")] = None,
+    budget_s: BudgetOption = None,
     limit: LimitOption = None,
     max_rejects: RejectsOption = 0.2,
     repair: RepairOption = False,
@@ -46,6 +48,7 @@ def command(
     """Ingest a source into packet shards, without re-encoding. Running it again does nothing."""
     from catalog.lake import Lake
     from pipelines.executors import Execution
+    from pipelines.executors.execution import deadline
     from pipelines.ingest import IngestStage
     from pipelines.sources.base import SourceOptions, dataset_name, read_overlay
     from pipelines.sources.registry import open_source
@@ -61,7 +64,7 @@ def command(
         (read_overlay(settings) if settings else {}) | key_values(pairs),
     )  # fmt: skip
     stage = IngestStage(Lake.at(lake), open_source(uri, options, kind), check)
-    execution = Execution(executor, workers, scheduler, unit_timeout)  # pyright: ignore[reportArgumentType]
+    execution = Execution(executor, workers, scheduler, unit_timeout, deadline(budget_s))  # pyright: ignore[reportArgumentType]
     running = Running(Console(as_json), execution, limit, max_rejects, repair)
     if dry_run:
         running.console.result(describe(stage, running, steps_schema(stage.source.contract()).names))

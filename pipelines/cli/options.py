@@ -12,6 +12,9 @@ LimitOption = Annotated[int | None, typer.Option("--limit", min=1, help="Do at m
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=0, help="Worker processes; 0 works in this process.")]
 ExecutorOption = Annotated[str, typer.Option("--executor", help="Where units run: local or dask.")]
 SchedulerOption = Annotated[str | None, typer.Option("--scheduler", help="Dask scheduler to use, for example tcp://host:8786.")]
+BudgetOption = Annotated[
+    float | None, typer.Option("--budget-s", help="Start no unit after this many seconds; finish what is open.")
+]
 RepairOption = Annotated[bool, typer.Option("--repair", help="Make missing or damaged files of finished units again.")]
 RejectsOption = Annotated[
     float, typer.Option("--max-rejects", min=0, max=1, help="Stop when more than this share of episodes is rejected.")

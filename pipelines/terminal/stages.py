@@ -66,7 +66,7 @@ def summary(report: StageReport) -> dict[str, Any]:
     return {
         "stage": report.stage, "seconds": round(report.seconds, 3), "units": len(report.units),
         "done": report.count("done"), "recovered": report.count("recovered"), "skipped": report.count("skipped"),
-        "failed": report.count("failed"), "rows": report.total("rows"), "frames": report.total("frames"),
+        "failed": report.count("failed"), "left": report.count("left"), "rows": report.total("rows"), "frames": report.total("frames"),
         "bytes": report.total("bytes"),
         "quarantine": [{"key": r.key, "uri": r.uri, "error": r.error, "message": r.message} for r in report.rejects],
     }  # fmt: skip
@@ -74,7 +74,7 @@ def summary(report: StageReport) -> dict[str, Any]:
 
 def sentence(report: StageReport) -> str:
     """Say in one line how a stage went."""
-    if report.worked == 0 and not report.rejects:
+    if report.worked == 0 and not report.rejects and not report.count("left"):
         return f"{report.stage}: nothing to do, {_all(len(report.units), 'unit')} already there"
     rate = report.total("frames") / report.seconds if report.seconds else 0
     frames = f", {report.total('frames'):,} frames ({rate:,.0f}/s)" if report.total("frames") else ""
@@ -83,7 +83,8 @@ def sentence(report: StageReport) -> str:
     )
     skipped = f", {report.count('skipped')} already there" if report.count("skipped") else ""
     rejects = f", {len(report.rejects)} in quarantine" if report.rejects else ""
-    return f"{text} in {report.seconds:.1f} s{skipped}{rejects}"
+    left = f"; the time was up with {plural(report.count('left'), 'unit')} left for the next run" if report.count("left") else ""
+    return f"{text} in {report.seconds:.1f} s{skipped}{rejects}{left}"
 
 
 def plural(count: int, noun: str) -> str:
