@@ -1,0 +1,1 @@
+"""Curation: scores of every episode, near-duplicates, splits, and the decisions made from them."""
