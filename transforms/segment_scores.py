@@ -1,0 +1,84 @@
+"""How well do two segmentations of one recording agree? Boundaries, frames, order and overlap, each by its published definition."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from transforms.grid import runs
+from transforms.rotation import F64
+
+
+def matched_boundaries(found: F64, truth: F64, tolerance_s: float) -> int:
+    """Count the boundaries (seconds) that can be paired one to one within `tolerance_s`: a Hungarian matching of most pairs."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not len(found) or not len(truth):
+        return 0
+    apart = np.abs(found[:, None] - truth[None, :])
+    near = apart <= tolerance_s + 1e-9
+    rows, columns = linear_sum_assignment(np.where(near, apart, 1e6))
+    return int(near[rows, columns].sum())
+
+
+def f1(hits: float, found: float, truth: float) -> float:
+    """F1 of `hits` among `found` and `truth`; 1 where there was nothing to find and nothing was."""
+    return 1.0 if found + truth == 0 else 2 * hits / (found + truth)
+
+
+def edit_score(found: Sequence[int], truth: Sequence[int]) -> float:
+    """1 - normalised Levenshtein distance of two label sequences (Lea et al. 2016), in [0, 1]."""
+    if not found and not truth:
+        return 1.0
+    row = list(range(len(truth) + 1))
+    for i, mine in enumerate(found, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(truth, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != other))
+    return 1 - row[-1] / max(len(found), len(truth))
+
+
+def overlap_hits(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], iou: float) -> tuple[int, int, int]:
+    """Count segments of frame labels int64[T] for F1@IoU (Lea et al. 2017): `(hits, found, truth)`.
+
+    A found segment hits the true segment of its label that it overlaps most, if their IoU reaches `iou` and no other hit it.
+    """
+    mine, theirs = _spans(found), _spans(truth)
+    taken, hits = set[int](), 0
+    for a, b, label in mine:
+        shares = [_iou(a, b, c, d) if other == label else 0.0 for c, d, other in theirs]
+        best = int(np.argmax(shares)) if shares else -1
+        if best >= 0 and shares[best] >= iou and shares[best] > 0 and best not in taken:
+            taken.add(best)
+            hits += 1
+    return hits, len(mine), len(theirs)
+
+
+def best_names(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], names: int) -> npt.NDArray[np.int64]:
+    """Rename found labels, one to one, to the true labels they share most frames with; those left over become -1 - label.
+
+    Args:
+        found: int64[T] labels in `0 .. names - 1`.
+        truth: int64[T] labels of any non-negative values.
+        names: number of found labels.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    kinds, which = np.unique(truth, return_inverse=True)
+    table = np.zeros((names, len(kinds)))
+    np.add.at(table, (found, which), 1)
+    rows, columns = linear_sum_assignment(-table)
+    mapping = -1 - np.arange(names)
+    mapping[rows] = kinds[columns]
+    return mapping[found]
+
+
+def _spans(labels: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    changed = np.ones(len(labels), bool)
+    changed[1:] = labels[1:] != labels[:-1]
+    first, length = runs(changed)
+    return [(a, a + n, int(labels[a])) for a, n in zip(first.tolist(), length.tolist(), strict=True)]
+
+
+def _iou(a: int, b: int, c: int, d: int) -> float:
+    return max(0, min(b, d) - max(a, c)) / (max(b, d) - min(a, c))
