@@ -1,4 +1,4 @@
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def test_the_cheapest_of_all_segmentations_is_found(seed: int) -> None:
 
     def price(inner: tuple[int, ...]) -> float:
         edges = (0, *inner, 14)
-        parts = [(a, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        parts = [(a, b - a) for a, b in pairwise(edges)]
         if any(n < 2 or n > 8 for _, n in parts):
             return np.inf
         return sum(misfit[n, a] + 0.7 for a, n in parts) - sum(reward[b] for b in inner)

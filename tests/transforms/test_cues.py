@@ -12,7 +12,7 @@ def test_a_gripper_that_flickers_moves_once() -> None:
     assert moves[0][0] == 10 - 1 or moves[0][0] == 10
     held = cues.holding(opening, moves)
     assert held[21:29].all()
-    assert not held[:20].any()
+    assert not held[:18].any()
     assert not held[31:].any()
 
 
