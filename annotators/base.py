@@ -127,7 +127,8 @@ class Annotator(Protocol):
         covers: whether its rows cover every step of every episode (valid or not), or at least name every episode.
 
     An annotator of pictures or signals also has `needs(contract)` (`annotators.clips.Watcher`). It may state `grain`, what one row
-    is about, and `tuned`, true where it fits thresholds or weights to the data it is evaluated on (see `grain_of`, `is_tuned`).
+    is about; `tuned`, true where it fits thresholds or weights to the data it is evaluated on; and `on_gpu`, true where it runs a
+    model on `Batch.device` (see `grain_of`, `is_tuned`, `uses_gpu`).
     """
 
     name: ClassVar[str]
@@ -198,6 +199,11 @@ def grain_of(annotator: Annotator) -> Grain:
 def is_tuned(annotator: Annotator) -> bool:
     """Tell whether an annotator fits anything to the data, so that it is to be judged on the test half only."""
     return bool(getattr(annotator, "tuned", False))
+
+
+def uses_gpu(annotator: Annotator) -> bool:
+    """Tell whether an annotator runs a model that a GPU makes faster; the others are always given the CPU."""
+    return bool(getattr(annotator, "on_gpu", False))
 
 
 def episodes_id(episodes: tuple[str, ...]) -> str:

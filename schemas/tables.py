@@ -45,6 +45,11 @@ ANNOTATIONS = _table(
     annotator=_S, fingerprint=_S, shard=_S, dataset=_S, uri=_S, blake3=_S, rows=_I, valid_rows=_I, episodes=_I, coverage=_F, bytes=_I,
     config=_S,
 )  # fmt: skip
+QUALITY = _table(
+    "quality", ("annotator", "fingerprint", "dataset", "metric", "split"),
+    annotator=_S, fingerprint=_S, dataset=_S, metric=_S, split=_S, value=_F, ci_low=_F, ci_high=_F, episodes=_I, rows=_I, gate=_S, goal=_S,
+    baselines=_S, gt_source=_S, detail=_S, split_id=_S, split_by=_S, version=_S, config=_S,
+)  # fmt: skip
 SCORES = _table(
     "scores", ("method", "fingerprint", "episode_id", "start_ns"),
     method=_S, fingerprint=_S, episode_id=_S, start_ns=_I, end_ns=_I, value=_F, detail=_S, se=_F,
@@ -61,6 +66,10 @@ SPLITS = _table(
     "splits", ("name", "episode_id"),
     name=_S, episode_id=_S, spec_hash=_S, basis=_S, dataset=_S, split=_S, component=_S, note=_S,
 )  # fmt: skip
+AUDITS = _table(
+    "audits", ("content", "metric", "fingerprint"),
+    subject=_S, content=_S, metric=_S, fingerprint=_S, value=_F, low=_F, high=_F, n=_I, seed=_I, verdict=_S, sentence=_S, detail=_S,
+)  # fmt: skip
 MIXTURES = _table(
     "mixtures", ("name", "hash"),
     name=_S, hash=_S, spec=_S, pins=_S, uri=_S, samples=_I, episodes=_I, shares=_S,
@@ -68,10 +77,13 @@ MIXTURES = _table(
 RESIDUALS = _table(
     "residuals", ("teacher", "cache_key", "shard"),
     teacher=_S, cache_key=_S, mode=_S, shard=_S, uri=_S, blake3=_S, rows=_I, bytes=_I, staleness=_F,
+    dataset=_S, source_shard=_S, frames_uri=_S, episodes=pa.list_(_S), episode_keys=pa.list_(_S), config=_S,
 )  # fmt: skip
 RUNS = _table(
     "runs", ("run", "unit"),
     run=_S, stage=_S, dataset=_S, seconds=_F, cpu_seconds=_F, rows=_I, frames=_I, bytes=_I, rejects=_I, peak_rss_mb=_F, host=_S,
+    label=_S, status=_S, started_ns=_I, frames_per_s=_F, run_units=_I,
+    device=_S, wait_share=_F, model_seconds=_F, device_busy=_F, halvings=_I, at_once=_I,
 )  # fmt: skip
 QUARANTINE = _table(
     "quarantine", ("stage", "dataset", "key"),
@@ -89,10 +101,12 @@ TABLES: dict[str, CatalogTable] = {
         EPISODES,
         SHARDS,
         ANNOTATIONS,
+        QUALITY,
         SCORES,
         DUPLICATES,
         DECISIONS,
         SPLITS,
+        AUDITS,
         MIXTURES,
         RESIDUALS,
         RUNS,

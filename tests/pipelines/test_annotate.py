@@ -162,7 +162,7 @@ def test_nothing_of_a_broken_annotator_is_committed(arms: Lake, how: str, error:
 
 
 def test_quality_is_measured_per_dataset(arms: Lake) -> None:
-    run_stage(IngestStage(arms, ArmSource(seeds=(8, 9), hz=10, options=SourceOptions("slow"))), execution=HERE)
+    run_stage(IngestStage(arms, ArmSource(seeds=(8, 9, 10, 11), hz=10, options=SourceOptions("slow"))), execution=HERE)
     reports = evaluate(arms, LanguageMotion(), max_episodes=3)
     assert list(reports) == ["arm", "slow"]
     assert {r.metric: r.n_episodes for r in reports["arm"]}["rate_invariance"] == 3

@@ -14,15 +14,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from annotators.base import Annotator, Batch
-from annotators.check import check_output, covered
-from annotators.evaluation import QualityReport
+from annotators.base import Annotator, Batch, uses_gpu
+from annotators.check import covered
+from annotators.device import choose_device
 from annotators.registry import open_annotator
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.annotate.engine import annotate_shard
+from pipelines.annotate.member import Annotated
 from pipelines.publish import publish, temporary_for
 from pipelines.selection import choose
-from pipelines.shards.reader import open_shard
+from pipelines.shards.reader import Shard, open_shard
 from pipelines.unit import Output, Unit
 from schemas.errors import DataError
 from schemas.ids import unit_id
@@ -38,22 +40,36 @@ class AnnotateStage:
         lake: where shards are and side tables go.
         annotator: what to run.
         what: see `pipelines.selection.choose`: `all`, a dataset, a mixture, a condition or a SELECT.
+        device: where models run: `auto`, `cpu`, `cuda` or `cuda:<number>`; chosen where the work is done, and not in the fingerprint.
+        threads: that decode pictures ahead; None uses the cores there are.
+        beside: annotators that will be run on the same shards next. Those that look at the same cameras as this one share its pass over
+            the pictures: their side tables are written with it, and their own stages only commit them.
     """
 
     lake: Lake
     annotator: Annotator
     what: str = "all"
     name: str = "annotate"
+    device: str = "auto"
+    threads: int | None = None
+    beside: tuple[Annotator, ...] = ()
 
     @classmethod
-    def named(cls, lake: Lake, name: str, what: str = "all", settings: Mapping[str, Any] | None = None) -> Self:
+    def named(
+        cls, lake: Lake, name: str, what: str = "all", settings: Mapping[str, Any] | None = None, device: str = "auto"
+    ) -> Self:
         """Build the stage for an annotator by its name and `--set` settings.
 
         Raises:
             UnknownNameError: no annotator has that name.
             UsageError: a setting is unknown or has the wrong type.
         """
-        return cls(lake, open_annotator(name, settings), what)
+        return cls(lake, open_annotator(name, settings), what, device=device)
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one unit needs."""
+        return int(device_for(self.annotator, self.device) != "cpu")
 
     def plan(self) -> Sequence[Unit]:
         """One unit per shard, in catalog order."""
@@ -83,14 +99,18 @@ class AnnotateStage:
         Raises:
             AnnotatorError: the annotator broke its contract; nothing is published.
         """
-        shard = open_shard(self.lake, unit.dataset, unit.payload)
-        batch = Batch(shard.contract, shard.steps)
-        try:
-            rows = check_output(self.annotator, batch, self.annotator.run(batch))
-        except DataError as error:
-            error.uri = error.uri or self.lake.shard(unit.dataset, unit.payload, "steps")
-            raise
-        fingerprint = self.annotator.fingerprint()
+        shard, device = open_shard(self.lake, unit.dataset, unit.payload), device_for(self.annotator, self.device)
+        result = annotate_shard([self.annotator], shard, device, self.threads)[0]
+        if result.error is not None:
+            if isinstance(result.error, DataError):
+                result.error.uri = result.error.uri or self.lake.shard(unit.dataset, unit.payload, "steps")
+            raise result.error
+        return self.publish(unit, shard, result)
+
+    def publish(self, unit: Unit, shard: Shard, result: Annotated) -> Output:
+        """Give the side table its name in the lake, and say what there is to commit."""
+        rows, fingerprint, batch = result.rows, self.annotator.fingerprint(), Batch(shard.contract, shard.steps)
+        assert rows is not None
         target = self.lake.annotation(self.annotator.name, fingerprint, unit.payload)
         with temporary_for(self.lake, target) as path:
             pq.write_table(rows, path, compression="zstd", row_group_size=1 << 20)
@@ -103,24 +123,14 @@ class AnnotateStage:
             "coverage": coverage, "bytes": file.bytes,
             "config": json.dumps({"version": self.annotator.version, **self.annotator.settings()}, sort_keys=True),
         }  # fmt: skip
-        return Output((file,), {"annotations": pa.Table.from_pylist([row])}, (), rows.num_rows, batch.steps.num_rows, file.bytes)
+        frames = result.pictures or batch.steps.num_rows
+        return Output((file,), {"annotations": pa.Table.from_pylist([row])}, result.rejects, rows.num_rows, frames, file.bytes)
 
 
-def evaluate(
-    lake: Lake, annotator: Annotator, what: str = "all", max_episodes: int = 200
-) -> dict[str, tuple[QualityReport, ...]]:
-    """Measure an annotator per dataset of a selection, on at most `max_episodes` episodes of each, spread evenly.
+def device_for(annotator: Annotator, wanted: str) -> str:
+    """Return where an annotator runs on this machine: on the CPU, unless it has a use for a GPU.
 
-    Nothing is written. Datasets are never pooled: units, rates and robots differ.
+    Raises:
+        UsageError: a GPU is asked for where there is none.
     """
-    reports: dict[str, tuple[QualityReport, ...]] = {}
-    for (dataset,), episodes in choose(lake, what).episodes.group_by("dataset", maintain_order=True):
-        picked = np.unique(np.linspace(0, episodes.height - 1, min(max_episodes, episodes.height)).astype(int))
-        rows = episodes[picked.tolist()]
-        shards = [open_shard(lake, str(dataset), s) for s in rows["shard"]]
-        tables = [shard.episode_steps(e) for shard, e in zip(shards, rows["episode_id"], strict=True)]
-        contract = shards[-1].contract
-        columns = [c for c in tables[-1].column_names if all(c in t.column_names for t in tables)]
-        steps = pa.concat_tables([t.select(columns).replace_schema_metadata(None) for t in tables]).unify_dictionaries()
-        reports[str(dataset)] = annotator.evaluate(Batch(contract, steps))
-    return reports
+    return choose_device(wanted) if uses_gpu(annotator) else "cpu"
