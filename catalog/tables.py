@@ -51,13 +51,15 @@ class Catalog:
         spec = _known(table)
         delta = self.open(table)
         if delta is None:
-            return pl.from_arrow(spec.schema.empty_table()).lazy()
+            return pl.LazyFrame(schema=pl.Schema(spec.schema))
         if version is not None:
             delta.load_as_version(version)
         frame, present = pl.scan_delta(delta), {f.name for f in delta.schema().fields}
         if missing := [f.name for f in spec.schema if f.name not in present]:
-            empty = pl.from_arrow(spec.schema.empty_table())
-            frame = frame.with_columns(pl.lit(None, empty.schema[name]).alias(name) for name in missing)
+            kinds = pl.Schema(spec.schema)
+            frame = frame.with_columns(pl.lit(None, kinds[name]).alias(name) for name in missing).select(
+                *kinds, *(present - kinds.keys())
+            )
         return frame
 
     def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:

@@ -251,15 +251,15 @@ def test_new_data_that_does_not_fit_the_list_is_quarantined(lake: Lake) -> None:
 
 def test_killed_between_its_two_appends_it_is_finished_by_the_next_run(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     ingest_toy(lake)
-    real = Catalog.append
+    real = Catalog.append_all
 
-    def dying(self: Catalog, table: str, *args: Any) -> bool:
+    def dying(self: Catalog, table: str, *args: Any) -> Any:
         if table == "episodes":
             raise KeyboardInterrupt
         return real(self, table, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Catalog, "append", dying)
+        patch.setattr(Catalog, "append_all", dying)
         with pytest.raises(KeyboardInterrupt):
             standardise(lake, LIST)
     assert not rows(lake)["shard"].str.contains("~").any()

@@ -1,27 +1,21 @@
-"""The unit loop: every row of the crash table, quarantine, the stop limit, and both executors."""
+"""The unit loop: reruns, quarantine, the stop limit, and both executors. What happens when it is killed: `test_crash.py`."""
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 import pytest
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines import unit as unit_module
 from pipelines.executors import Execution
-from pipelines.publish import PublishedFile, is_intact, publish_bytes
-from pipelines.unit import Output, Reject, Unit, execute, run_stage
+from pipelines.publish import publish_bytes
+from pipelines.unit import Output, Reject, Unit, run_stage
 from schemas.errors import CorruptMediaError, RejectLimitError
-from tests.support.toys import LENGTHS, ToySource, ingest_toy
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.toys import ToySource, ingest_toy
 
 
 @dataclass(frozen=True)
@@ -80,44 +74,6 @@ def test_limit_takes_the_same_units_every_time(stage: Counting) -> None:
     assert stage.worked() == [0, 1]
 
 
-@pytest.mark.parametrize("crash", ["before_receipt", "before_commit", "between_tables", "before_marker"])
-def test_a_crash_anywhere_leaves_no_duplicate_and_no_gap(stage: Counting, monkeypatch: pytest.MonkeyPatch, crash: str) -> None:
-    class Killed(BaseException):
-        pass
-
-    def kill(*_: object) -> None:
-        raise Killed
-
-    append = Catalog.append
-    with monkeypatch.context() as patch:
-        if crash == "before_receipt":
-            patch.setattr(unit_module, "_write_receipt", kill)
-        elif crash == "before_commit":
-            patch.setattr(unit_module, "_commit", kill)
-        else:
-            table = "shards" if crash == "between_tables" else "runs"
-            patch.setattr(Catalog, "append", lambda s, t, r, u: kill() if t == table else append(s, t, r, u))
-        with pytest.raises(Killed):
-            execute(stage, stage.plan()[0], "run-1")
-    report = run_stage(stage, execution=Execution(workers=0))
-    assert uris(stage.lake) == [f"shards/u-{i}.bin" for i in range(4)]
-    redone = 2 if crash == "before_receipt" else 1
-    assert stage.worked().count(0) == redone
-    assert report.count("recovered") == (0 if crash == "before_receipt" else 1)
-    assert not list(Path(stage.lake.root).glob("receipts/*"))
-
-
-def test_a_receipt_whose_file_was_damaged_is_not_believed(stage: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(unit_module, "_commit", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            execute(stage, stage.plan()[0], "run-1")
-    Path(stage.lake.root, "shards/u-0.bin").write_bytes(b"damaged")
-    run_stage(stage, execution=Execution(workers=0))
-    assert stage.worked().count(0) == 2
-    assert Path(stage.lake.root, "shards/u-0.bin").read_bytes() == b"content 0"
-
-
 def test_bad_input_is_quarantined_once_and_the_rest_is_done(lake: Lake, tmp_path: Path) -> None:
     stage = Counting(lake, tmp_path / "log", bad=(1,))
     for _ in range(2):
@@ -169,26 +125,6 @@ def test_dask_gives_the_same_lake_byte_for_byte(lake: Lake, tmp_path: Path) -> N
 
     assert seals(lake) == seals(other)
     assert len(seals(lake)) == 6
-
-
-def test_kill_9_during_ingest_then_again(lake: Lake) -> None:
-    """A real SIGKILL at several moments of a real ingest; the rerun has every episode exactly once."""
-    code = (
-        "import sys\nfrom catalog.lake import Lake\nfrom tests.support.toys import *\n"
-        "ingest_toy(Lake.at(sys.argv[1]), ToySource(lengths=LENGTHS * 2, per_group=1))"
-    )
-    for delay in (1.2, 1.6, 2.0):
-        run = subprocess.Popen([sys.executable, "-c", code, lake.root], cwd=ROOT)
-        time.sleep(delay)
-        run.kill()
-        run.wait()
-    ingest_toy(lake, ToySource(lengths=LENGTHS * 2, per_group=1))
-    rows = Catalog(lake).scan("episodes").collect()
-    assert rows.height == rows["episode_id"].n_unique() == 8
-    assert rows["steps"].sum() == 2 * sum(LENGTHS)
-    shards = Catalog(lake).scan("shards").collect()
-    assert all(is_intact(lake, PublishedFile(*r)) for r in shards.select("uri", "bytes", "blake3").iter_rows())
-    assert shards.filter(pl.col("kind") == "packets").height == 8
 
 
 def test_rejects_carry_the_notes_gathered_on_the_way_up() -> None:

@@ -1,0 +1,127 @@
+"""Runs a stage: plan, leave out what is done, hand the rest to an executor, commit what comes back, stop when too much is unusable."""
+
+import os
+import time
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+from pipelines.executors import Execution, run_all
+from pipelines.unit.commit import Committer
+from pipelines.unit.execute import crashed, prepare
+from pipelines.unit.model import Finished, Stage, StageReport, Unit, UnitReport, gpus_of
+from pipelines.unit.outstanding import outstanding
+from schemas.errors import RejectLimitError
+from schemas.ids import short_id
+
+STOP_REJECTS, JUDGE_AFTER = 0.20, 20
+
+
+def run_stage(
+    stage: Stage,
+    *,
+    execution: Execution | None = None,
+    limit: int | None = None,
+    stop_rejects: float = STOP_REJECTS,
+    repair: bool = False,
+    on_plan: Callable[[Sequence[Unit], int], None] | None = None,
+    on_unit: Callable[[UnitReport], None] | None = None,
+) -> StageReport:
+    """Run a stage to the end.
+
+    Args:
+        stage: what to do.
+        execution: where (default: in this process, or processes where there are several units).
+        limit: take at most this many units, the same ones every time (ordered by unit id).
+        stop_rejects: share of rejected episodes above which the run stops, judged from 20 episodes on.
+        repair: also do the committed units again whose files are missing or damaged; their rows stay as they are.
+        on_plan: called once with the open units and the number already done.
+        on_unit: called as each unit is committed.
+
+    Raises:
+        RejectLimitError: too much of the input is unusable; what was done stays committed.
+    """
+    started, run = time.perf_counter(), short_id("run", [stage.name, time.time_ns(), os.getpid()])
+    units: Sequence[Unit] = stage.plan()
+    todo = outstanding(stage, units, repair=repair)
+    if limit is not None:
+        chosen = {u.id for u in sorted(units, key=lambda u: u.id)[:limit]}
+        units, todo = [u for u in units if u.id in chosen], [u for u in todo if u.id in chosen]
+    open_ids = {u.id for u in todo}
+    reports = [UnitReport(u.id, u.label, u.dataset, "skipped") for u in units if u.id not in open_ids]
+    if on_plan:
+        on_plan(todo, len(reports))
+    for report in _work(stage, todo, run, execution or Execution(), Judge(stage.name, stop_rejects), repair):
+        reports.append(report)
+        if on_unit:
+            on_unit(report)
+    ended = {r.unit for r in reports}
+    reports += [UnitReport(u.id, u.label, u.dataset, "left") for u in todo if u.id not in ended]
+    return StageReport(stage.name, tuple(reports), time.perf_counter() - started, sum(u.episodes for u in units))
+
+
+@dataclass(slots=True)
+class Judge:
+    """Counts rejected episodes and stops the run when too large a share of many is."""
+
+    stage: str
+    limit: float
+    seen: int = 0
+    rejected: int = 0
+
+    def take(self, finished: Finished) -> None:
+        """Count one unit.
+
+        Raises:
+            RejectLimitError: that was one too many.
+        """
+        self.seen += finished.unit.episodes
+        self.rejected += sum(r.episodes for r in finished.rejects)
+        if self.seen >= JUDGE_AFTER and self.rejected > self.limit * self.seen:
+            raise RejectLimitError(
+                f"{self.stage}: {self.rejected} of {self.seen} episodes rejected, more than {self.limit:.0%}; last reason: "
+                f"{finished.rejects[-1].message if finished.rejects else 'see quarantine'}. "
+                "Fix the source, or raise the limit with --max-rejects"
+            )
+
+
+class _Calls(Sequence[tuple[Stage, Unit]]):
+    """Arguments of `prepare`, built as they are handed out: a million units cost no million tuples.
+
+    A unit that another run commits before its turn comes is not handed out at all.
+    """
+
+    def __init__(self, stage: Stage, units: Sequence[Unit], elsewhere: Container[str]) -> None:
+        self._stage, self._units, self._elsewhere = stage, units, elsewhere
+        self.skipped: list[Unit] = []
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Stage, Unit]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[tuple[Stage, Unit]]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [(self._stage, unit) for unit in self._units[index]]
+        return self._stage, self._units[index]
+
+    def __iter__(self) -> Iterator[tuple[Stage, Unit]]:
+        for unit in self._units:
+            if unit.mark in self._elsewhere:
+                self.skipped.append(unit)
+            else:
+                yield self._stage, unit
+
+
+def _work(stage: Stage, todo: Sequence[Unit], run: str, execution: Execution, judge: Judge, repair: bool) -> Iterator[UnitReport]:
+    committer = Committer(stage, run, run_units=len(todo), repair=repair)
+    calls = _Calls(stage, todo, () if repair else committer.elsewhere)
+    with committer:
+        for (_, unit), result in run_all(prepare, calls, execution, gpus=gpus_of(stage)):
+            finished = result if isinstance(result, Finished) else crashed(unit, result)
+            yield from committer.add(finished)
+            judge.take(finished)
+        yield from committer.flush()
+    yield from (UnitReport(u.id, u.label, u.dataset, "skipped") for u in calls.skipped)
