@@ -1,21 +1,19 @@
-"""Runs one annotator over a selection of episodes; deployed to the queue `gpu`."""
+"""Runs one annotator over a selection of episodes; deployed to the queue `gpu`, and started by newly ingested datasets."""
 
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
 
-from catalog.lake import Lake
-from flows.artifacts import Progress
-from flows.tasks import run_units
+from flows.run import RUNNER, Run
 from pipelines.annotate import AnnotateStage
 
 
-@flow(name="annotate", persist_result=False)
+@flow(name="annotate", task_runner=RUNNER, persist_result=False)
 def annotate(
-    annotator: str = "language_motion", what: str = "all", lake: str | None = None, settings: dict[str, Any] | None = None
-) -> State[Any]:
+    annotator: str = "language_motion", what: str = "all", lake: str | None = None, settings: dict[str, Any] | None = None,
+    budget_s: float | None = None, scheduler: str | None = None,
+) -> State[Any]:  # fmt: skip
     """Annotate every shard that holds a chosen episode and is not annotated yet.
 
     Args:
@@ -23,9 +21,9 @@ def annotate(
         what: `all`, a dataset, a mixture, a condition or a SELECT.
         lake: root of the lake; `$COTRAIN_LAKE` or `./lake` if empty.
         settings: the annotator's settings.
+        budget_s: no unit is started after so many seconds.
+        scheduler: a Dask scheduler to work on instead of this machine.
     """
-    stage = AnnotateStage.named(Lake.at(lake), annotator, what, settings)
-    summary = run_units(stage, Progress("annotate-progress", steps=1), annotator)
-    if summary.failed:
-        return Failed(message=f"{summary.failed} units failed; see quarantine, then run again")
-    return Completed(message=summary.sentence)
+    run = Run("annotate", lake, budget_s=budget_s, scheduler=scheduler)
+    run.do(AnnotateStage.named(run.lake, annotator, what, settings), annotator)
+    return run.end()

@@ -1,4 +1,4 @@
-"""What a flow run shows in Prefect: one progress bar, tables of counts, a card of the lake, an event per published dataset."""
+"""What a flow run shows in Prefect: one progress bar, tables of counts, what failed, a card of the lake."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,13 +12,12 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )  # fmt: skip
-from prefect.events import emit_event
 
 from catalog.tables import Catalog
 from flows.summary import Summary
 from pipelines.report.gather import exports, mixture, sources, totals
 
-PUBLISHED = "cotrain.dataset.published"
+SHOWN_FAILURES = 100
 
 
 class Progress:
@@ -43,38 +42,45 @@ class Progress:
         update_progress_artifact(self._id, min(100 * steps / self._steps, 100.0), description=text)
 
 
-def ingest_summary(summaries: Sequence[Summary]) -> None:
-    """Publish the table `ingest-summary`: per dataset what happened to its units, and rejects counted by reason."""
+def stage_table(key: str, summaries: Sequence[Summary]) -> None:
+    """Publish a table: per stage and dataset what happened to its units, and rejects counted by reason."""
     rows: list[dict[str, Any]] = [
         {
-            "dataset": s.dataset, "units": s.planned, "already there": s.skipped, "done": s.worked, "failed": s.failed,
-            "steps": s.rows, "pictures": s.frames, "MB": round(s.bytes / 1e6, 1), "seconds": round(s.seconds, 1),
+            "stage": s.stage, "dataset": s.dataset, "units": s.planned, "already there": s.skipped, "done": s.worked, "failed": s.failed,
+            "left": s.left, "rows": s.rows, "pictures": s.frames, "MB": round(s.bytes / 1e6, 1), "seconds": round(s.seconds, 1),
             "rejected": ", ".join(f"{n} {why}" for why, n in sorted(Counter(r.error for r in s.rejects).items())) or "none",
         }
         for s in summaries
     ]  # fmt: skip
-    create_table_artifact(
-        rows, key="ingest-summary", description="Units by dataset; rejects are in the quarantine table, with reasons"
-    )
+    create_table_artifact(rows, key=key, description="Units by dataset; rejects are in the quarantine table, with reasons")
+
+
+def failures(key: str, summaries: Sequence[Summary], error: BaseException | None = None) -> None:
+    """Publish the markdown artifact `<key>-failures`: what stopped the run, what is in quarantine and why, and what a rerun does."""
+    rejects = [(s.stage, r.key, r.error, r.message) for s in summaries for r in s.rejects]
+    lines = ["# Failures", ""]
+    if error is not None:
+        lines += [f"The run stopped: {type(error).__name__}: {error}", "", "What was done stays; run the flow again.", ""]
+    if rejects:
+        lines += ["Bugs and crashes are tried again by the next run; bad input stays in quarantine until its source changes.", ""]
+        lines += _table(("stage", "what", "error", "reason"), rejects[:SHOWN_FAILURES])
+        lines += [f"and {len(rejects) - SHOWN_FAILURES} more in the quarantine table"] if len(rejects) > SHOWN_FAILURES else []
+    if error is None and not rejects:
+        lines += ["None."]
+    create_markdown_artifact("\n".join(lines), key=f"{key}-failures", description="What failed or was rejected, and why")
 
 
 def lake_card(catalog: Catalog, summaries: Sequence[Summary], page: str) -> str:
     """Publish the markdown card `lake-card`: what the lake holds, the mixture, the exports, this run; and the link to the page."""
     card = "\n".join([*_heading(catalog), *_sources(catalog), *_mixture(catalog), *_exports(catalog), *_stages(summaries)])
     create_markdown_artifact(card, key="lake-card", description="What the lake holds after this run")
-    create_link_artifact(page, link_text="report with contact sheets", key="report-page")
+    report_link(page)
     return card
 
 
-def published(catalog: Catalog, dataset: str) -> None:
-    """Tell automations that an export of `dataset` is finished and verified."""
-    for export in exports(catalog):
-        if export.dataset == dataset and export.differences == 0:
-            emit_event(
-                PUBLISHED,
-                {"prefect.resource.id": f"cotrain.dataset.{dataset}", "prefect.resource.name": dataset},
-                payload={"format": export.format, "folder": export.folder, "episodes": export.episodes, "steps": export.rows},
-            )
+def report_link(page: str) -> None:
+    """Publish the link `report-page`."""
+    create_link_artifact(page, link_text="report with contact sheets", key="report-page")
 
 
 def _heading(catalog: Catalog) -> list[str]:

@@ -17,6 +17,7 @@ class Summary:
     done: int = 0
     recovered: int = 0
     failed: int = 0
+    left: int = 0
     rows: int = 0
     frames: int = 0
     bytes: int = 0
@@ -30,12 +31,18 @@ class Summary:
         return self.done + self.recovered
 
     @property
+    def is_complete(self) -> bool:
+        """Whether every planned unit is done: nothing failed, and there was time for all of it."""
+        return not self.failed and not self.left
+
+    @property
     def sentence(self) -> str:
         """The same in words."""
         head = f"{self.stage} {self.dataset}"
-        if not self.worked and not self.failed:
+        if not self.worked and not self.failed and not self.left:
             return f"{head}: nothing to do, all {self.planned} units are already there"
         tail = f"{self.skipped} already there, {self.failed} failed, {len(self.rejects)} in quarantine"
+        tail += f", {self.left} left: the time was up" if self.left else ""
         return f"{head}: {self.worked} units, {self.rows:,} rows, {self.frames:,} frames in {self.seconds:.1f} s; {tail}"
 
 
@@ -45,6 +52,6 @@ def summarise(stage: str, label: str, planned: Sequence[Unit], todo: Sequence[Un
     total = {k: sum(getattr(r, k) for r in reports) for k in ("rows", "frames", "bytes", "seconds")}
     done = [r for r in reports if r.status in ("done", "recovered") and r.rows]
     return Summary(
-        stage, label, planned=len(planned), skipped=len(planned) - len(todo), datasets=tuple(dict.fromkeys(r.dataset for r in done)),
+        stage, label, planned=len(planned), skipped=len(planned) - len(todo), left=len(todo) - len(reports), datasets=tuple(dict.fromkeys(r.dataset for r in done)),
         rejects=tuple(reject for r in reports for reject in r.rejects), **count, **total,
     )  # fmt: skip

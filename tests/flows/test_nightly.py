@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from flows import artifacts, nightly
+from flows import artifacts, events, nightly
 from flows.nightly import Job, produce
 from pipelines.sources.base import SourceOptions
 from pipelines.sources.human_video import HumanVideoSource
@@ -48,8 +48,8 @@ def latest(key: str) -> Any:
 
 
 def test_the_flow_takes_sources_to_verified_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[tuple[str, dict[str, str], dict[str, Any]]] = []
-    monkeypatch.setattr(artifacts, "emit_event", lambda name, resource, payload: events.append((name, resource, payload)))
+    told: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+    monkeypatch.setattr(events, "emit_event", lambda name, resource, payload: told.append((name, resource, payload)))
     job = toy_job(tmp_path)
     state = run(job)
     assert state.is_completed(), state.message
@@ -61,7 +61,7 @@ def test_the_flow_takes_sources_to_verified_exports(tmp_path: Path, monkeypatch:
     assert row["uri"] == str(tmp_path / "exports" / "lerobot" / "toy")
 
     assert latest("nightly-progress").data == 100.0
-    table = latest("ingest-summary").data
+    table = latest("nightly-summary").data
     assert "CorruptMediaError" in str(table)
     assert "toy" in str(table)
     card = latest("lake-card").data
@@ -70,9 +70,8 @@ def test_the_flow_takes_sources_to_verified_exports(tmp_path: Path, monkeypatch:
     page = Path(job.lake.report("nightly.html"))
     assert "reach | grasp" in page.read_text()
     assert str(page) in str(latest("report-page").data)
-    assert [(e[0], e[1]["prefect.resource.id"], e[2]["steps"]) for e in events] == [
-        (artifacts.PUBLISHED, "cotrain.dataset.toy", 46)
-    ]
+    assert [(e[0], e[1]["prefect.resource.id"], e[2]["steps"]) for e in told] == [(events.PUBLISHED, "cotrain.dataset.toy", 46)]
+    assert "CorruptMediaError" in latest("nightly-failures").data
 
     runs, written = catalog.scan("runs").collect().height, page.stat().st_mtime_ns
     again = run(job)
@@ -80,14 +79,14 @@ def test_the_flow_takes_sources_to_verified_exports(tmp_path: Path, monkeypatch:
     assert again.message == "nothing to do: everything was already there, 0 rejects in quarantine"
     assert catalog.scan("runs").collect().height == runs
     assert page.stat().st_mtime_ns == written
-    assert len(events) == 1
+    assert len(told) == 1
 
 
 def test_the_nightly_entry_point_builds_the_demo_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The deployed flow itself, with recording and producing replaced: its parameters reach the job."""
     jobs: list[Job] = []
     monkeypatch.setattr(nightly, "prepare", lambda plan: None)
-    monkeypatch.setattr(nightly, "produce", jobs.append)
+    monkeypatch.setattr(nightly, "produce", lambda job, budget_s: jobs.append(job))
     nightly.nightly.fn(lake=str(tmp_path / "lake"), work=str(tmp_path / "work"), data=str(tmp_path), simulator="pusht")
     (job,) = jobs
     assert job.lake.root == str(tmp_path / "lake")

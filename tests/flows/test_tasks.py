@@ -10,10 +10,11 @@ from prefect import flow
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from flows import run as runs
 from flows import tasks
-from flows.artifacts import Progress
+from flows.run import Run
 from flows.summary import Summary
-from flows.tasks import is_transport, run_units
+from flows.transport import is_transport
 from pipelines.unit import Output, Unit
 from schemas.errors import ConflictError, CorruptMediaError, RejectLimitError, TransportError, UsageError
 from schemas.ids import unit_id
@@ -43,13 +44,13 @@ class Scripted:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "run_batch", tasks.run_batch.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(runs, "run_batch", tasks.run_batch.with_options(retry_delay_seconds=0))
 
 
 def run(stage: Any) -> Summary:
     @flow(name="scripted", validate_parameters=False)
     def scripted() -> Summary:
-        return run_units(stage, Progress("scripted-progress", steps=1))
+        return Run("scripted", stage.lake).do(stage)
 
     return scripted()
 
@@ -89,11 +90,11 @@ def test_a_second_run_does_nothing(lake: Lake) -> None:
 
 def test_many_units_share_few_tasks(lake: Lake) -> None:
     units = [Unit(str(i), "s", "d", "", None) for i in range(1000)]
-    batches = list(tasks._batches(units))
+    batches = list(tasks.batches(units))
     assert len(batches) <= tasks.TASKS_PER_STAGE
     assert [u for b in batches for u in b] == units
-    assert list(tasks._batches([])) == []
-    assert [len(b) for b in tasks._batches(units[:3])] == [1, 1, 1]
+    assert list(tasks.batches([])) == []
+    assert [len(b) for b in tasks.batches(units[:3])] == [1, 1, 1]
 
 
 def test_too_many_rejects_stop_the_flow_and_keep_what_was_done(lake: Lake) -> None:
@@ -135,7 +136,7 @@ def test_errors_of_network_clients_and_wrapped_ones_count_too() -> None:
 def test_prefect_reports_the_failure(lake: Lake) -> None:
     @flow(name="failing", validate_parameters=False)
     def failing() -> Summary:
-        return run_units(Scripted(lake, errors=[UsageError("no such thing")]), Progress("failing-progress", steps=1))
+        return Run("failing", lake).do(Scripted(lake, errors=[UsageError("no such thing")]))
 
     state = failing(return_state=True)
     assert state.is_failed()
