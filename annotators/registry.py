@@ -10,7 +10,9 @@ ANNOTATORS = Registry(
     "annotator",
     "cotrain.annotators",
     {
+        "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
+        "picture_quality": "annotators.picture_quality:PictureQuality",
     },
 )
 

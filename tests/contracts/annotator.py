@@ -1,4 +1,8 @@
-"""What every annotator promises. Inherit `AnnotatorContract` and override its fixtures."""
+"""What every annotator promises. Inherit `AnnotatorContract` and override its fixtures.
+
+An annotator with weights also overrides `reweighted`, one that looks ahead `clipped`; `tolerance` is for models whose last digits depend
+on what else is in a batch, and `said` for what two rates must agree on besides being valid.
+"""
 
 import json
 import pickle
@@ -10,11 +14,21 @@ import pytest
 
 from annotators.base import Annotator, Batch
 from annotators.check import check_output
+from annotators.clips import needs_of
 from schemas.annotation import SPAN_COLUMNS, annotation_schema
 from schemas.ids import is_slug
+from transforms.horizon import HORIZON_PAST_END
+
+INSTANTS = 500
 
 
 class AnnotatorContract:
+    tolerance: float = 0.0
+
+    def said(self, row: dict[str, Any]) -> object:
+        """What must not depend on the rate at which a motion was recorded."""
+        return row["valid"]
+
     @pytest.fixture
     def annotator(self) -> Any:
         """The annotator under test."""
@@ -34,6 +48,16 @@ class AnnotatorContract:
     def spoilt(self) -> Batch:
         """At least two episodes, the first of which cannot be annotated."""
         raise AssertionError("override this fixture")
+
+    @pytest.fixture
+    def reweighted(self) -> Any:
+        """The same annotator with other weights; None where it has none."""
+        return None
+
+    @pytest.fixture
+    def clipped(self) -> Any:
+        """The same annotator, told to clip its horizon at an episode's end; None where it does not look ahead or cannot."""
+        return None
 
     @pytest.fixture
     def batch(self, rates: dict[int, Batch]) -> Batch:
@@ -68,12 +92,32 @@ class AnnotatorContract:
         together = self.rows(annotator, batch)
         backwards = self.rows(annotator, batch.take(list(range(len(batch.episodes)))[::-1]))
         for place, episode in enumerate(batch.episodes):
-            assert self.rows(annotator, batch.take([place]))[episode] == together[episode]
-            assert backwards[episode] == together[episode]
+            assert same(self.rows(annotator, batch.take([place]))[episode], together[episode], self.tolerance)
+            assert same(backwards[episode], together[episode], self.tolerance)
 
     def test_fingerprint_follows_the_configuration(self, annotator: Annotator, changed: Annotator) -> None:
         assert annotator.fingerprint() == replace(annotator).fingerprint()  # type: ignore[type-var]
         assert annotator.fingerprint() != changed.fingerprint()
+
+    def test_fingerprint_follows_the_code(self, annotator: Annotator, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = annotator.fingerprint()
+        monkeypatch.setattr(type(annotator), "version", annotator.version + "-next")
+        assert annotator.fingerprint() != before
+
+    def test_fingerprint_follows_the_weights(self, annotator: Annotator, reweighted: Annotator | None) -> None:
+        if reweighted is None:
+            pytest.skip("it has no weights")
+        assert annotator.settings() == reweighted.settings() or type(annotator) is type(reweighted)
+        assert annotator.fingerprint() != reweighted.fingerprint()
+
+    def test_asks_only_for_what_the_contract_declares(self, annotator: Annotator, batch: Batch) -> None:
+        needs, read = needs_of(annotator, batch.contract), annotator.requires(batch.contract)
+        assert {look.camera for look in needs.looks} <= {c.name for c in batch.contract.cameras}
+        assert set(needs.streams) <= {s.name for s in batch.contract.streams}
+        kinds = ("rgb", "depth", "mask")
+        assert all(any(f"{kind}:{look.camera}" in read for kind in kinds) for look in needs.looks)
+        assert all(f"stream:{name}" in read for name in needs.streams)
+        assert needs.context_s is None or needs.context_s >= 0
 
     def test_settings_rebuild_it(self, annotator: Annotator, changed: Annotator) -> None:
         for one in (annotator, changed):
@@ -89,7 +133,9 @@ class AnnotatorContract:
 
     def test_a_dataset_it_cannot_read_gives_invalid_rows(self, annotator: Annotator, batch: Batch) -> None:
         names = [f.name for f in batch.contract.features]
-        bare = Batch(replace(batch.contract, features=(), cameras=(), streams=()), batch.steps.drop_columns(names))
+        frames = [c for c in batch.steps.column_names if c.startswith("frame.")]
+        contract = replace(batch.contract, features=(), cameras=(), streams=())
+        bare = replace(batch, contract=contract, steps=batch.steps.drop_columns([*names, *frames]), clips={}, streams=None)
         assert annotator.requires(bare.contract) == ()
         rows = self.rows(annotator, bare)
         assert list(rows) == list(batch.episodes)
@@ -99,7 +145,11 @@ class AnnotatorContract:
         read = annotator.requires(batch.contract)
         assert read
         others = [f.name for f in batch.contract.features if f.name not in read]
-        narrow = Batch(batch.contract, batch.steps.drop_columns(others))
+        asked = {name.partition(":")[2] for name in read if ":" in name}
+        narrow = replace(
+            batch, steps=batch.steps.drop_columns(others), clips={c: have for c, have in batch.clips.items() if c in asked},
+            streams=batch.streams if any(name.startswith("stream:") for name in read) else None,
+        )  # fmt: skip
         assert annotator.run(narrow).equals(annotator.run(batch))
 
     def test_nothing_in_nothing_out(self, annotator: Annotator, batch: Batch) -> None:
@@ -118,6 +168,29 @@ class AnnotatorContract:
         for found in seconds.values():
             assert np.abs(found - first).max() <= 2 * slow
 
+    def test_says_the_same_of_the_same_instant_at_every_rate(self, annotator: Annotator, rates: dict[int, Batch]) -> None:
+        told = {hz: [self._at_instants(rows) for rows in self.rows(annotator, b).values()] for hz, b in rates.items()}
+        first = told[min(rates)]
+        for found in told.values():
+            agree = [np.mean([a == b for a, b in zip(x, y, strict=True)]) for x, y in zip(first, found, strict=True)]
+            assert min(agree) >= 0.9
+
+    def _at_instants(self, rows: list[dict[str, Any]]) -> list[object]:
+        """What is said at evenly spread instants, by the row that began last."""
+        starts = np.array([r["start_ns"] for r in rows])
+        instants = np.linspace(starts[0], max(r["end_ns"] for r in rows), INSTANTS, endpoint=False)
+        return [self.said(rows[n]) for n in np.searchsorted(starts, instants, side="right") - 1]
+
+    def test_the_end_of_an_episode_is_invalid_unless_clipping_is_asked_for(
+        self, annotator: Annotator, clipped: Annotator | None, batch: Batch
+    ) -> None:
+        if clipped is None:
+            pytest.skip("it does not look ahead, or cannot clip")
+        ends = [rows[-1] for rows in self.rows(annotator, batch).values()]
+        assert {(r["valid"], r["reason"]) for r in ends} == {(False, HORIZON_PAST_END)}
+        assert all(rows[-1]["valid"] for rows in self.rows(clipped, batch).values())
+        assert annotator.fingerprint() != clipped.fingerprint()
+
     def test_reports_its_quality_with_baselines(self, annotator: Annotator, batch: Batch) -> None:
         reports = annotator.evaluate(batch)
         assert reports
@@ -127,3 +200,14 @@ class AnnotatorContract:
             assert report.gt_source
             assert (report.value is None) == (report.n_rows == 0)
             assert report.value is None or report.baselines
+
+
+def same(one: Any, other: Any, tolerance: float) -> bool:
+    """Compare plain values; numbers may differ by `tolerance` of their size."""
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= tolerance * max(abs(one), abs(other), 1.0)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[k], other[k], tolerance) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(same(a, b, tolerance) for a, b in zip(one, other, strict=True))
+    return bool(one == other)

@@ -1,0 +1,104 @@
+"""How well `picture_quality` finds what is wrong with pictures: they are blurred and frozen on purpose, and it must tell which."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from annotators.base import Batch
+from annotators.clips import Clip
+from annotators.evaluation import QualityReport, area_under_roc, known, not_measurable, ratio, verdict
+
+if TYPE_CHECKING:
+    from annotators.picture_quality import Measured, PictureQuality
+
+F64 = npt.NDArray[np.float64]
+BLUR_PX = 1.5  # standard deviation
+SAMPLED = 48  # pictures per clip
+MIN_PICTURES = 8
+GOAL = "at least 0.9, and above every baseline"
+
+
+def evaluate_pictures(annotator: "PictureQuality", heldout: Batch) -> tuple[QualityReport, ...]:
+    """Report the mean area under the ROC per episode of finding blurred and frozen pictures."""
+    clips = [
+        [_sampled(have[e]) for c, have in heldout.clips.items() if c in annotator.cameras(heldout.contract) and len(have[e]) >= MIN_PICTURES]
+        for e in range(len(heldout.episodes))
+    ]  # fmt: skip
+    clips = [have for have in clips if have]
+    if not clips:
+        why = "no episode has enough pictures"
+        return not_measurable("blur_auc", why, GOAL), not_measurable("freeze_auc", why, GOAL)
+    return _report(annotator, "blur_auc", clips, _blurred), _report(annotator, "freeze_auc", clips, _frozen)
+
+
+type _Case = Callable[["PictureQuality", Clip], tuple[dict[str, F64], npt.NDArray[np.bool_]]]
+
+
+def _report(annotator: "PictureQuality", metric: str, clips: list[list[Clip]], case: _Case) -> QualityReport:
+    found: dict[str, list[float]] = {}
+    for have in clips:
+        areas: dict[str, list[float]] = {}
+        for clip in have:
+            scores, label = case(annotator, clip)
+            for name, score in scores.items():
+                usable = np.isfinite(score)
+                areas.setdefault(name, []).append(area_under_roc(score[usable], label[usable]))
+        for name, values in areas.items():
+            found.setdefault(name, []).append(float(np.mean(values)))
+    own = np.array(found.pop("own"))
+    value, ci95 = ratio(own, np.ones(len(own)))
+    baselines = {name: float(np.mean(values)) for name, values in found.items()} | {"chance": 0.5}
+    rows = sum(len(clip) for have in clips for clip in have)
+    ok = value >= 0.9 and value > max(baselines.values())
+    kind = "blurred" if metric == "blur_auc" else "frozen"
+    return QualityReport(
+        metric,
+        known(value),
+        ci95,
+        len(clips),
+        rows,
+        "all",
+        baselines,
+        verdict(ok),
+        f"pictures of this data, {kind} on purpose",
+        GOAL,
+    )
+
+
+def _blurred(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
+    """Score pictures and their blurred twins. The baseline is contrast: blur lowers it, and so does fog."""
+    import cv2
+
+    soft = np.stack([cv2.GaussianBlur(p, (0, 0), BLUR_PX) for p in clip.pictures])
+    both = [(c, _measure(annotator, c)) for c in (clip, replace(clip, pictures=soft))]
+    own = np.concatenate([-m.sharpness for _, m in both]).astype(np.float64)
+    contrast = -np.concatenate([c.pictures.std(axis=(1, 2, 3)) for c, _ in both])
+    light = np.concatenate([m.luminance for _, m in both]).astype(np.float64)
+    label = np.repeat([False, True], len(clip))
+    return {"own": own, "contrast": contrast, "luminance": light}, label
+
+
+def _frozen(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
+    """Score a clip whose second half repeats one picture. A still scene scores like a frozen one, which is what the value tells."""
+    middle = len(clip) // 2
+    pictures = clip.pictures.copy()
+    pictures[middle:] = pictures[middle]
+    found = _measure(annotator, replace(clip, pictures=pictures))
+    label = np.arange(len(clip)) > middle
+    return {"own": found.frozen_s.astype(np.float64), "sharpness": -found.sharpness.astype(np.float64)}, label
+
+
+def _measure(annotator: "PictureQuality", clip: Clip) -> "Measured":
+    from annotators.picture_quality import measure
+
+    return measure(clip, annotator.config)
+
+
+def _sampled(clip: Clip) -> Clip:
+    """Return at most `SAMPLED` neighbouring pictures out of a clip's middle."""
+    first = max((len(clip) - SAMPLED) // 2, 0)
+    inside = slice(first, first + SAMPLED)
+    return replace(clip, pictures=clip.pictures[inside], t_ns=clip.t_ns[inside], step=clip.step[inside])
