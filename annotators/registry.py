@@ -12,7 +12,6 @@ ANNOTATORS = Registry(
     {
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
-        "picture_quality": "annotators.picture_quality:PictureQuality",
     },
 )
 

@@ -22,6 +22,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotate.engine import annotate_shard
 from pipelines.annotate.member import Annotated
+from pipelines.annotate.prepare import prepared
 from pipelines.publish import publish, temporary_for
 from pipelines.selection import choose
 from pipelines.shards.reader import Shard, open_shard
@@ -64,7 +65,7 @@ class AnnotateStage:
             UnknownNameError: no annotator has that name.
             UsageError: a setting is unknown or has the wrong type.
         """
-        return cls(lake, open_annotator(name, settings), what, device=device)
+        return cls(lake, open_annotator(name, prepared(lake, name, what, settings or {})), what, device=device)
 
     @property
     def gpus(self) -> int:

@@ -55,8 +55,11 @@ class ActionCodec:
         wanted = self.affine.encode(actions, clip=self.chunks.clips)
         tokens = self.chunks.encode(wanted)
         got, ok = self.chunks.decode(tokens)
+        read = ok.copy()
         ok &= self.chunks.bound.holds(wanted, got)
-        error = np.abs(self.affine.encode(actions, clip=False) - got).reshape(len(actions), -1)
+        error = np.abs(self.affine.encode(actions, clip=False) - got)
+        error[..., self.affine.constant] = np.where(read, 0.0, np.nan)[:, None, None]  # decodes as its value, whatever was coded
+        error = error.reshape(len(actions), -1)
         return Coded(
             tokens, ok, np.sqrt((error * error).mean(1)), error.max(1, initial=0.0),
             self.affine.outside(actions).reshape(len(actions), -1).mean(1), self.affine.decode(got),
