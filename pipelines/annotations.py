@@ -51,7 +51,7 @@ def language_rows(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, tuple[L
     """
     found = motion_rows(catalog, episodes)
     names = catalog.latest("annotations").select("annotator").unique().collect()["annotator"].sort().to_list()
-    for name in (n for n in names if n != LanguageMotion.name):
+    for name in (n for n in names if n not in (LanguageMotion.name, "near_duplicate_sketch")):
         table = read_annotations(catalog, name, episodes)
         if {"text", "style"} <= set(table.columns):
             rows = table.filter("valid").select("episode_id", "style", "text", "start_ns", "camera")

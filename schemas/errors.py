@@ -57,6 +57,10 @@ class AnnotatorError(DataError):
     """An annotator broke its contract: ids changed, rows lost, non-finite values without a reason."""
 
 
+class TeacherError(DataError):
+    """A teacher's answer cannot be stored: not finite, too large for float16, or of another shape than it promised."""
+
+
 class WorkerCrashError(DataError):
     """A worker process died or ran out of time on a unit."""
 
@@ -79,6 +83,10 @@ class RejectLimitError(CotrainError):
 
 class InfeasibleMixtureError(UsageError):
     """The mixture's weights, caps and floors cannot all hold."""
+
+
+class CoverageError(UsageError):
+    """A curation or split would leave too little of a task, scene or embodiment."""
 
 
 class LicenceError(UsageError):
