@@ -10,7 +10,23 @@ from typing import Any
 
 import typer
 
-from pipelines.cli import annotate, demo, doctor, export, ingest, lint, ls, mix, query, record, standardize, train_tokenizer, verify
+from pipelines.cli import (
+    annotate,
+    audit,
+    demo,
+    doctor,
+    export,
+    fit,
+    ingest,
+    lint,
+    ls,
+    mix,
+    query,
+    record,
+    standardize,
+    train_tokenizer,
+    verify,
+)  # fmt: skip
 
 DONE, FAILED, USAGE, QUARANTINED, NOTHING = 0, 1, 2, 3, 4
 
@@ -34,7 +50,9 @@ def _exiting(command: Callable[..., int]) -> Callable[..., None]:
     return run_command
 
 
-for module in (record, ingest, query, standardize, lint, train_tokenizer, annotate, mix, export, verify, ls, doctor, demo):
+for module in (
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, mix, export, verify, ls, doctor, demo,
+):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
 
