@@ -6,7 +6,7 @@ narrower selection never replaces what a wider one wrote.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from annotators.base import Annotator, Batch, uses_gpu
 from annotators.check import covered
+from annotators.clips import needs_of
 from annotators.device import choose_device
 from annotators.registry import open_annotator
 from catalog.lake import Lake
@@ -26,7 +27,8 @@ from pipelines.annotate.prepare import prepared
 from pipelines.publish import publish, temporary_for
 from pipelines.selection import choose
 from pipelines.shards.reader import Shard, open_shard
-from pipelines.unit import Output, Unit
+from pipelines.unit import MARKER, Output, Unit
+from pipelines.unit.receipt import write_receipt
 from schemas.errors import DataError
 from schemas.ids import unit_id
 
@@ -86,46 +88,65 @@ class AnnotateStage:
             .sort("dataset", "shard")
             .collect()
         )
-        fingerprint, units = self.annotator.fingerprint(), list[Unit]()
+        units = list[Unit]()
         for row in rows.iter_rows(named=True):
-            episodes = len(set(row["episode_id"]))
-            name = unit_id(self.name, [row["shard"], row["content_hash"]], fingerprint, CODE)
+            inputs, episodes = [row["shard"], row["content_hash"]], len(set(row["episode_id"]))
+            ids = [unit_id(self.name, inputs, a.fingerprint(), CODE) for a in (self.annotator, *self.beside)]
             label = f"{self.annotator.name}: {row['dataset']}/{row['shard']}"
-            units.append(Unit(name, self.name, row["dataset"], label, row["shard"], row["bytes"] or 0, episodes))
+            units.append(Unit(ids[0], self.name, row["dataset"], label, (row["shard"], ids[1:]), row["bytes"] or 0, episodes))
         return units
 
     def work(self, unit: Unit) -> Output:
-        """Annotate one shard.
+        """Annotate one shard, and what runs beside as far as it looks at the same pictures.
 
         Raises:
             AnnotatorError: the annotator broke its contract; nothing is published.
         """
-        shard, device = open_shard(self.lake, unit.dataset, unit.payload), device_for(self.annotator, self.device)
-        result = annotate_shard([self.annotator], shard, device, self.threads)[0]
+        shard, device = open_shard(self.lake, unit.dataset, unit.payload[0]), device_for(self.annotator, self.device)
+        companions = self._companions(unit, shard)
+        annotators = [self.annotator, *(stage.annotator for stage, _ in companions)]
+        result, *others = annotate_shard(annotators, shard, device, self.threads)
+        for (stage, theirs), found in zip(companions, others, strict=True):
+            if found.error is None:  # else its own unit finds out again, and says so
+                write_receipt(self.lake, theirs, stage.publish(theirs, shard, found))
         if result.error is not None:
             if isinstance(result.error, DataError):
-                result.error.uri = result.error.uri or self.lake.shard(unit.dataset, unit.payload, "steps")
+                result.error.uri = result.error.uri or self.lake.shard(unit.dataset, shard.shard, "steps")
             raise result.error
         return self.publish(unit, shard, result)
+
+    def _companions(self, unit: Unit, shard: Shard) -> list[tuple["AnnotateStage", Unit]]:
+        """Return the stages and open units of those beside that share a look with this annotator."""
+        looks, catalog = set(needs_of(self.annotator, shard.contract).looks), Catalog(self.lake)
+        found = list[tuple[AnnotateStage, Unit]]()
+        for annotator, name in zip(self.beside, unit.payload[1], strict=True):
+            alike = looks & set(needs_of(annotator, shard.contract).looks)
+            if alike and uses_gpu(annotator) == uses_gpu(self.annotator) and not catalog.committed(MARKER, name):
+                stage = replace(self, annotator=annotator, beside=())
+                label = f"{annotator.name}: {unit.dataset}/{shard.shard}"
+                found.append((stage, replace(unit, id=name, label=label, payload=(shard.shard, []))))
+        return found
 
     def publish(self, unit: Unit, shard: Shard, result: Annotated) -> Output:
         """Give the side table its name in the lake, and say what there is to commit."""
         rows, fingerprint, batch = result.rows, self.annotator.fingerprint(), Batch(shard.contract, shard.steps)
         assert rows is not None
-        target = self.lake.annotation(self.annotator.name, fingerprint, unit.payload)
+        target = self.lake.annotation(self.annotator.name, fingerprint, shard.shard)
         with temporary_for(self.lake, target) as path:
             pq.write_table(rows, path, compression="zstd", row_group_size=1 << 20)
             file = publish(self.lake, path, target)
         valid = rows.filter(rows.column("valid"))
         coverage = float(np.mean(covered(batch, valid))) if batch.steps.num_rows else 0.0
         row = {
-            "annotator": self.annotator.name, "fingerprint": fingerprint, "shard": unit.payload, "dataset": unit.dataset, "uri": file.path,
+            "annotator": self.annotator.name, "fingerprint": fingerprint, "shard": shard.shard, "dataset": unit.dataset, "uri": file.path,
             "blake3": file.blake3, "rows": rows.num_rows, "valid_rows": valid.num_rows, "episodes": len(batch.episodes),
             "coverage": coverage, "bytes": file.bytes,
             "config": json.dumps({"version": self.annotator.version, **self.annotator.settings()}, sort_keys=True),
         }  # fmt: skip
         frames = result.pictures or batch.steps.num_rows
-        return Output((file,), {"annotations": pa.Table.from_pylist([row])}, result.rejects, rows.num_rows, frames, file.bytes)
+        measures = result.effort.columns() if result.effort else {}
+        tables = {"annotations": pa.Table.from_pylist([row])}
+        return Output((file,), tables, result.rejects, rows.num_rows, frames, file.bytes, measures)
 
 
 def device_for(annotator: Annotator, wanted: str) -> str:

@@ -115,6 +115,7 @@ class Committer:
             "rows": output.rows, "frames": output.frames, "bytes": output.bytes, "rejects": len(output.rejects), "host": cost.host,
             "peak_rss_mb": cost.peak_rss_mb, "label": unit.label, "status": finished.status, "started_ns": cost.started_ns,
             "frames_per_s": output.frames / cost.seconds if output.frames and cost.seconds else None, "run_units": self._run_units,
+            **output.measures,
         }  # fmt: skip
         return pa.Table.from_pylist([row], schema=_run_schema(row))
 
@@ -145,5 +146,5 @@ def _report(finished: Finished, output: Output | None, won: frozenset[str]) -> U
         return UnitReport(unit.id, unit.label, unit.dataset, "failed", seconds=seconds, rejects=finished.rejects)
     status: Status = finished.status if unit.mark in won else "skipped"
     return UnitReport(
-        unit.id, unit.label, unit.dataset, status, output.rows, output.frames, output.bytes, seconds, output.rejects
-    )
+        unit.id, unit.label, unit.dataset, status, output.rows, output.frames, output.bytes, seconds, output.rejects, output.measures
+    )  # fmt: skip

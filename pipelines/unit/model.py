@@ -55,7 +55,10 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a unit made: files already published, rows to commit per catalog table, and rejects."""
+    """What a unit made: files already published, rows to commit per catalog table, and rejects.
+
+    `measures` goes into further columns of its row in `runs`: where the time went, on which device.
+    """
 
     files: tuple[PublishedFile, ...] = ()
     tables: dict[str, pa.Table] = field(default_factory=dict[str, pa.Table])
@@ -63,6 +66,7 @@ class Output:
     rows: int = 0
     frames: int = 0
     bytes: int = 0
+    measures: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Stage(Protocol):
@@ -108,6 +112,7 @@ class UnitReport:
     bytes: int = 0
     seconds: float = 0.0
     rejects: tuple[Reject, ...] = ()
+    measures: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

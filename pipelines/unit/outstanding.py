@@ -21,6 +21,7 @@ from schemas.tables import TABLES
 # What a reader looks rows up by, where that is how a plan's content shows. `datasets` is left out: every unit of one writes the same key.
 SHOWN_BY: Mapping[str, tuple[str, ...]] = {
     "episodes": TABLES["episodes"].key, "scores": TABLES["scores"].key, "mixtures": ("name",),
+    "decisions": TABLES["decisions"].key, "splits": TABLES["splits"].key,
 }  # fmt: skip
 _TAIL = ("unit", CLOCK)
 

@@ -28,7 +28,7 @@ def write_receipt(lake: Lake, unit: Unit, output: Output) -> None:
         "rejects": [
             {"key": r.key, "uri": r.uri, "error": r.error, "message": r.message, "episodes": r.episodes} for r in output.rejects
         ],
-        "rows": output.rows, "frames": output.frames, "bytes": output.bytes,
+        "rows": output.rows, "frames": output.frames, "bytes": output.bytes, "measures": output.measures,
     }  # fmt: skip
     publish_bytes(lake, json.dumps(body).encode(), lake.receipt(unit.mark))
 
@@ -74,7 +74,7 @@ def _read(lake: Lake, unit: Unit) -> dict[str, Any] | None:
 def _output(body: dict[str, Any], files: tuple[PublishedFile, ...]) -> Output:
     tables = {name: pa.ipc.open_stream(base64.b64decode(data)).read_all() for name, data in body["tables"].items()}
     rejects = tuple(Reject(**r) for r in body["rejects"])
-    return Output(files, tables, rejects, body["rows"], body["frames"], body["bytes"])
+    return Output(files, tables, rejects, body["rows"], body["frames"], body["bytes"], body.get("measures", {}))
 
 
 def _ipc(table: pa.Table) -> bytes:
