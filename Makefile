@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := tfds,sim,vla,dev
+EXTRAS := tfds,sim,vla,text,index,dev
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check bench docs pins clean
+.PHONY: demo test check bench docs up down pins clean
 
 demo: .venv  ## Record, ingest, annotate, mix, export and verify real data; print what was made
 	@$(BIN)/cotrain demo
@@ -24,6 +24,12 @@ bench: .venv  ## Every benchmark, with ratios against peers
 
 docs: .venv  ## Check that the documentation's commands and links exist
 	$(BIN)/python -m pytest tests/test_docs.py
+
+up: .venv  ## Start a local Prefect server and worker in the background, and deploy every flow of prefect.yaml
+	@$(BIN)/python -m flows.local up
+
+down: .venv  ## Stop them
+	@$(BIN)/python -m flows.local down
 
 .venv: $(VENV)/.ready
 
