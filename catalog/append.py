@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from catalog.lake import Lake
@@ -51,7 +51,7 @@ def append_parts(lake: Lake, spec: CatalogTable, parts: Sequence[Part]) -> Appen
     """Append in one commit every part whose mark is not in the table yet.
 
     Raises:
-        LakeError: a part has a column the table does not have.
+        LakeError: a part has a column the table does not have, or the lake's table has one of another type.
         ConflictError: other writers kept winning for `ATTEMPTS` tries.
     """
     for part in parts:
@@ -145,9 +145,20 @@ def _conform(parts: Sequence[Part], spec: CatalogTable, delta: DeltaTable) -> tu
     """
     present = pa.schema(delta.schema().to_arrow())
     added = [f for f in spec.schema if f.name not in present.names]
+    _refuse_other_types(spec, delta)
     schema = pa.schema([*present, *added])
     now = max(time.time_ns(), newest_commit(delta) + 1)
     return pa.concat_tables([_laid_out(p, schema, now + i) for i, p in enumerate(parts)]), bool(added)
+
+
+def _refuse_other_types(spec: CatalogTable, delta: DeltaTable) -> None:
+    theirs = {f.name: f.type for f in delta.schema().fields}
+    ours = {f.name: f.type for f in Schema.from_arrow(spec.schema).fields}
+    if wrong := [f"{name} ({theirs[name]}, not {ours[name]})" for name in ours if theirs.get(name, ours[name]) != ours[name]]:
+        raise LakeError(
+            f"the lake's table {spec.name} has columns of other types than this version writes: {', '.join(wrong)}. Columns are only ever "
+            "added; use the version that made the lake, or ingest into a new one"
+        )
 
 
 def _laid_out(part: Part, schema: pa.Schema, now: int) -> pa.Table:

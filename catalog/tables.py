@@ -54,13 +54,7 @@ class Catalog:
             return pl.LazyFrame(schema=pl.Schema(spec.schema))
         if version is not None:
             delta.load_as_version(version)
-        frame, present = pl.scan_delta(delta), {f.name for f in delta.schema().fields}
-        if missing := [f.name for f in spec.schema if f.name not in present]:
-            kinds = pl.Schema(spec.schema)
-            frame = frame.with_columns(pl.lit(None, kinds[name]).alias(name) for name in missing).select(
-                *kinds, *(present - kinds.keys())
-            )
-        return frame
+        return _with_columns_of(spec, pl.scan_delta(delta), [f.name for f in delta.schema().fields])
 
     def latest(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Return the newest row per key of `table`: rewrites hide what they replace."""
@@ -81,6 +75,14 @@ class Catalog:
 def current_shards(episodes: pl.LazyFrame) -> pl.LazyFrame:
     """Return the distinct `(dataset, shard)` pairs that hold at least one current episode."""
     return episodes.select("dataset", "shard").unique().sort("dataset", "shard")
+
+
+def _with_columns_of(spec: CatalogTable, frame: pl.LazyFrame, present: list[str]) -> pl.LazyFrame:
+    kinds = pl.Schema(spec.schema)
+    if present[: len(kinds)] == kinds.names():
+        return frame
+    missing = [pl.lit(None, kind).alias(name) for name, kind in kinds.items() if name not in present]
+    return frame.with_columns(missing).select(*kinds, *(name for name in present if name not in kinds))
 
 
 def _known(table: str) -> CatalogTable:

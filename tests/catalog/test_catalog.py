@@ -1,8 +1,5 @@
 """The catalog: exactly-once appends, latest wins, pinned versions, SQL, and names that stay inside the lake."""
 
-import subprocess
-import sys
-
 import pyarrow as pa
 import pytest
 
@@ -54,18 +51,6 @@ def test_an_absent_table_reads_as_empty_with_its_schema(lake: Lake) -> None:
 def test_unknown_columns_are_refused(lake: Lake) -> None:
     with pytest.raises(LakeError, match="extra"):
         Catalog(lake).append("episodes", pa.table({"episode_id": ["a"], "extra": [1]}), "u1")
-
-
-def test_two_processes_race_for_the_same_units(lake: Lake) -> None:
-    code = (
-        "import sys, pyarrow as pa\nfrom catalog.lake import Lake\nfrom catalog.tables import Catalog\n"
-        "wins = [Catalog(Lake.at(sys.argv[1])).append('shards', pa.table({'uri': [f'f{i}']}), f'u{i}') for i in range(12)]\n"
-        "print(sum(wins))"
-    )
-    runs = [subprocess.Popen([sys.executable, "-c", code, lake.root], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    wins = [int(run.communicate(timeout=120)[0]) for run in runs]
-    assert sum(wins) == 12
-    assert Catalog(lake).scan("shards").collect()["uri"].n_unique() == Catalog(lake).scan("shards").collect().height == 12
 
 
 def test_sql_sees_latest_rows_and_history(lake: Lake) -> None:

@@ -1,16 +1,20 @@
 """A stage whose units leave files, rows in several tables and rejects: everything that a crash could leave half done."""
 
 import hashlib
+import json
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from catalog.append import Part
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.executors import Execution
 from pipelines.publish import publish_bytes
-from pipelines.unit import Output, Reject, Unit
+from pipelines.unit import Output, Reject, Unit, run_stage
 
 TABLES = ("quarantine", "shards", "episodes", "runs")
 VOLATILE = {
@@ -57,6 +61,21 @@ class CrashStage:
         tables = {name: pa.Table.from_pylist([row]) for name, row in (("shards", shard), ("episodes", episode))}
         rejects = (Reject(f"bad {unit.payload}", "x", "CorruptMediaError", "broken", 0),) if unit.payload % 2 else ()
         return Output((file,), tables, rejects, rows=3, bytes=file.bytes)
+
+
+def run_once(root: str, count: int) -> None:
+    """Run the stage to the end in this process."""
+    run_stage(CrashStage(Lake.at(root), count), execution=Execution(workers=0))
+
+
+def append_many(root: str, worker: int, count: int) -> None:
+    """Append `count` units of this worker's own and as many that every worker tries; write down what was won and how often retried."""
+    catalog, won, retries = Catalog(Lake.at(root)), 0, 0
+    for number in range(count):
+        for unit in (f"own-{worker}-{number}", f"shared-{number}"):
+            done = catalog.append_all("shards", [Part(unit, pa.table({"uri": [unit]}))])
+            won, retries = won + len(done.marks), retries + done.retries
+    (Path(root) / f"worker-{worker}.json").write_text(json.dumps({"won": won, "retries": retries}))
 
 
 def contents(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:

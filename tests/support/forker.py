@@ -1,6 +1,6 @@
-"""A process that has imported everything and started nothing, and runs a stage in a fork of itself for every line it is told.
+"""A process that has imported everything and started nothing, and makes calls in forks of itself, several at once.
 
-    python -m tests.support.forker          a line in: JSON [lake root, failpoint, units]; a line out: how the fork ended
+    python -m tests.support.forker          a line in: calls as JSON; a line out: how each fork ended
 
 Forks cost milliseconds where a new interpreter costs seconds, and are safe here because nothing has started a thread yet.
 """
@@ -9,8 +9,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,25 +34,31 @@ class Forker:
         self._process.wait(30)
         self._process.stdout.close()
 
-    def run(self, *lines: tuple[str, str, int]) -> list[int]:
-        """Run a stage per line, all at once; return per line 0, or minus the signal that ended it, or the exit code of an error."""
+    def run(self, *calls: tuple[str, *tuple[Any, ...]], points: Sequence[str] = ()) -> list[int]:
+        """Make calls, each in a fork, all at once.
+
+        Args:
+            calls: each `("module:function", *arguments)`.
+            points: a failpoint per call; none by default.
+
+        Returns:
+            Per call 0, or minus the signal that ended it, or the exit code of an error.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(lines) + "\n")
+        self._process.stdin.write(json.dumps([(call, point) for call, point in zip_longest(calls, points, fillvalue="")]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
 
-def _fork(root: str, point: str, count: int) -> int:
+def _fork(call: Sequence[Any], point: str) -> int:
     child = os.fork()
     if child:
         return child
-    from pipelines.unit import failpoints
-
-    name, _, times = point.partition(":")
-    failpoints.arm(name, int(times or 1))
     try:
-        run_stage(CrashStage(Lake.at(root), count), execution=Execution(workers=0))
+        (where, name), (at, _, times) = call[0].split(":"), point.partition(":")
+        failpoints.arm(at, int(times or 1))
+        getattr(import_module(where), name)(*call[1:])
     except BaseException:  # a fork must never return into the loop
         sys.excepthook(*sys.exc_info())
         os._exit(1)
@@ -61,10 +70,8 @@ if __name__ == "__main__":
     import pandas  # noqa: F401, ICN001
     from fsspec.implementations import local  # noqa: F401
 
-    from catalog.lake import Lake
-    from pipelines.executors import Execution
-    from pipelines.unit import run_stage
-    from tests.support.crash_stage import CrashStage
+    import tests.support.crash_stage  # noqa: F401
+    from pipelines.unit import failpoints
 
     for line in sys.stdin:
         children = [_fork(*call) for call in json.loads(line)]

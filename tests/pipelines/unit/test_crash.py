@@ -37,9 +37,10 @@ def deaths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Death]:
     with Forker() as forker:
         for points in batched(("", *DEATHS), AT_ONCE):
             lakes = [Lake.at(Path(root) / (point.replace(":", "-") or "alone")) for point in points]
-            exits = forker.run(*[(lake.root, point, UNITS) for lake, point in zip(lakes, points, strict=True)])
+            calls = [("tests.support.crash_stage:run_once", lake.root, UNITS) for lake in lakes]
+            exits = forker.run(*calls, points=points)
             left = [contents(lake) for lake in lakes]
-            reruns = forker.run(*[(lake.root, "", UNITS) for lake in lakes])
+            reruns = forker.run(*calls)
             found |= {p: Death(*rest) for p, *rest in zip(points, exits, left, reruns, lakes, strict=True)}
     return found
 
