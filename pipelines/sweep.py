@@ -31,7 +31,8 @@ def sweep(lake: Lake, *, older_than_s: float = 24 * 3600) -> SweepReport:
         older_than_s: a younger file may belong to a unit that is being worked on.
     """
     files = size = receipts = 0
-    oldest, committed = time.time() - older_than_s, Catalog(lake).committed_units(MARKER)
+    oldest, catalog = time.time() - older_than_s, Catalog(lake)
+    committed = catalog.committed_units(MARKER)
     for folder in FOLDERS:
         root = lake.path(folder)
         found = lake.fs.find(root, detail=True) if lake.fs.exists(root) else {}
@@ -40,7 +41,12 @@ def sweep(lake: Lake, *, older_than_s: float = 24 * 3600) -> SweepReport:
             if TEMPORARY in name and lake.is_local and info["mtime"] < oldest:
                 lake.fs.rm_file(path)
                 files, size = files + 1, size + info["size"]
-            elif folder == "receipts" and name.removesuffix(".json") in committed:
+            elif folder == "receipts" and _is_committed(catalog, name.removesuffix(".json"), committed):
                 lake.fs.rm_file(path)
                 receipts += 1
     return SweepReport(files, size, receipts)
+
+
+def _is_committed(catalog: Catalog, mark: str, units: set[str]) -> bool:
+    """Tell whether a receipt's unit is committed; a unit that is done once more has a mark with its number."""
+    return catalog.committed(MARKER, mark) if "+" in mark else mark in units

@@ -43,7 +43,7 @@ def outstanding(stage: Stage, units: Sequence[Unit], *, repair: bool = False) ->
     done = [u.id for u in units if u.id in known]
     if not done:
         return list(units)
-    again = replaced_units(stage.lake, stage.name, done)
+    again = replaced_units(stage.lake, stage.name, done) | _begun_again(stage.lake, set(done))
     broken = damaged_units(stage.lake, done) if repair else set[str]()
     return [
         replace(u, again=again[u.id]) if u.id in again else u
@@ -75,11 +75,26 @@ def replaced_units(lake: Lake, stage: str, units: Collection[str]) -> dict[str, 
 def damaged_units(lake: Lake, units: Sequence[str]) -> set[str]:
     """Return those of `units` that have a shard or side table which is missing or no longer what was committed."""
     wanted, found = pl.Series("unit", units, pl.String), set[str]()
-    for table in ("shards", "annotations"):
+    for table in ("shards", "annotations", "residuals"):
         rows = Catalog(lake).scan(table).filter(pl.col("unit").is_in(wanted.implode())).collect()
         for unit, *file in rows.select("unit", "uri", "bytes", "blake3").iter_rows():
             if not is_intact(lake, PublishedFile(*file)):
                 found.add(unit)
+    return found
+
+
+def _begun_again(lake: Lake, units: Collection[str]) -> dict[str, int]:
+    """Return the units that a killed run was doing once more: their rows may show already, but not in every table."""
+    folder, found = lake.path("receipts"), dict[str, int]()
+    names = (
+        [str(path).rsplit("/", 1)[-1].removesuffix(".json") for path in lake.fs.ls(folder, detail=False)]
+        if lake.fs.exists(folder)
+        else []
+    )
+    for mark in names:
+        unit, plus, times = mark.rpartition("+")
+        if plus and unit in units and not Catalog(lake).committed(MARKER, mark):
+            found[unit] = int(times)
     return found
 
 
