@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pipelines.loader.collate import Collate, TooLargeError, layout
+from pipelines.loader.drawn import Drawn
 from pipelines.loader.episode import EpisodeView, episode_view
 from pipelines.loader.locate import Located, Locator
 from pipelines.loader.pictures import Blocks
@@ -41,8 +42,10 @@ class MixtureDataset(Dataset[Sample]):
     that a source lacks is absent; `collate` pads and masks it.
     """
 
-    def __init__(self, reader: SampleReader, index: Index, order: Order, split: Split = "train") -> None:
-        self.reader, self.index, self.order = reader, index, order
+    def __init__(
+        self, reader: SampleReader, index: Index, order: Order, split: Split = "train", drawn: Drawn | None = None
+    ) -> None:
+        self.reader, self.index, self.order, self.drawn = reader, index, order, drawn or Drawn()
         self.split: Split = split
         self.collate = Collate(layout(reader.fields.values(), reader.image_size))
         self.locator = Locator(index, order, split)
@@ -125,7 +128,8 @@ class MixtureDataset(Dataset[Sample]):
     def _read(self, found: Located, into: Mapping[str, Any] | None = None, blocks: Mapping[Span, Blocks] | None = None) -> Sample:
         own = blocks.get(self._span(found)) if blocks else None
         elsewhere = partial(self._elsewhere, found.source)
-        return self.reader.read(found.row, found.step, into, own, found.position, elsewhere) | {"index": found.position}
+        sample = self.reader.read(found.row, found.step, into, own, found.position, elsewhere)
+        return sample | {"index": found.position} | self.drawn.of_draw(found)
 
     def _elsewhere(self, source: int, unit: float) -> tuple[EpisodeView, str, int]:
         row, step = self.locator.anywhere(source, unit)

@@ -9,6 +9,7 @@ from schemas.contract import Camera, Contract, Feature
 from schemas.errors import UsageError
 from schemas.goals import GoalSpec
 from schemas.mixture import Edge, WindowSpec
+from transforms.dropout import CONDITIONS
 from transforms.windows import chunk_offsets, to_ns
 
 type Windows = WindowSpec | Mapping[str, Sequence[float]]
@@ -24,7 +25,7 @@ class Field:
     Attributes:
         key: its name, LeRobot's way.
         kind: a number or string per step, an RGB picture, integer masks, the age of another field, a number of
-            the sample's own, or what an annotator said.
+            the sample's own, what an annotator said, or what the draw says of itself.
         name: of the feature or camera in the contract.
         dtype: numpy name, or `string`.
         shape: without time; pictures are (3, H, W), 0 where the contract does not say.
@@ -39,7 +40,7 @@ class Field:
     """
 
     key: str
-    kind: Literal["feature", "picture", "masks", "staleness", "number", "annotation"]
+    kind: Literal["feature", "picture", "masks", "staleness", "number", "annotation", "drawn"]
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -159,7 +160,7 @@ def _staleness(field: Field) -> Field:
 
 
 def _towards(found: Sequence[Field], contract: Contract, windows: WindowSpec) -> tuple[Field, ...]:
-    """Return what goals and chunks of temporal-difference learning add."""
+    """Return what goals, chunks of temporal-difference learning and dropout add."""
     seen = [f for f in found if f.key.startswith(OBSERVATION) and f.dtype != "string"]
     plain = [replace(f, offsets_ns=None, edge="repeat", relative=(), latency_ns=0, delay_ns=0) for f in seen]
     added: list[Field] = []
@@ -172,6 +173,9 @@ def _towards(found: Sequence[Field], contract: Contract, windows: WindowSpec) ->
         ahead = int(to_ns((windows.td.horizon_s,))[0])
         added += [replace(f, key=f"next.{f.key.removeprefix(OBSERVATION)}", at="next", ahead_ns=ahead) for f in plain]
         added += [Field(key, "number", key, dtype, (), ahead_ns=ahead) for key, dtype in TD_NUMBERS.items()]
+    if windows.dropout is not None:
+        names = [f"dropped.{name}" for name in CONDITIONS if getattr(windows.dropout, name)]
+        added += [Field(name, "number", name, "bool", ()) for name in names]
     return tuple(added)
 
 

@@ -53,6 +53,7 @@ def load(
     """
     from pipelines.loader.annotated import join_annotations
     from pipelines.loader.dataset import MixtureDataset
+    from pipelines.loader.drawn import Drawn
 
     home = what.lake if isinstance(what, Mixture) else lake if isinstance(lake, Lake) else Lake.at(lake)
     found = what if isinstance(what, Mixture) else _find(home, what)
@@ -64,6 +65,7 @@ def load(
                 "into its spec and mix again, or choose another edge"
             )
         index, order = found.index, found.order(split)
+        drawn = Drawn.of(found.spec, index, order)
     else:
         if split != "train":
             raise UsageError(f"{what!r} is not a mixture and holds nothing out; load it without split, or mix it with split.val")
@@ -73,19 +75,21 @@ def load(
         if isinstance(spec, WindowSpec) and spec.edge == "drop":
             episodes = whole_windows(home, episodes, contracts, spec)
         index = build_index([(name, "train", episodes)])
-        order = InOrder((PlanSource(name, name, index.items(name, "train")),))
+        order, drawn = InOrder((PlanSource(name, name, index.items(name, "train")),)), Drawn()
     if not len(order):
         raise UsageError(
             f"{what!r} has no {split} step" + ("; set split.val in its spec and mix again" if split == "val" else "")
         )
     fields = {dataset: fields_of(contract, spec, keys) for dataset, contract in contracts.items()}
     check_keys(contracts.values(), spec, keys)
-    match, goal, td = (spec.match, spec.goal, spec.td) if isinstance(spec, WindowSpec) else ("nearest", None, None)
+    asked = spec if isinstance(spec, WindowSpec) else WindowSpec()
     annotated = join_annotations(Catalog(home), index.frame(), annotations) if annotations else None
-    if annotated is not None:
-        fields = {dataset: (*found_fields, *annotated.fields) for dataset, found_fields in fields.items()}
-    reader = SampleReader(home, fields, match, image_size, goal=goal, td=td, annotated=annotated)
-    return MixtureDataset(reader, index, order, split)
+    more = (*(annotated.fields if annotated is not None else ()), *drawn.fields)
+    fields = {dataset: (*found_fields, *more) for dataset, found_fields in fields.items()}
+    reader = SampleReader(
+        home, fields, asked.match, image_size, goal=asked.goal, td=asked.td, dropout=asked.dropout, annotated=annotated
+    )
+    return MixtureDataset(reader, index, order, split, drawn)
 
 
 def _find(lake: Lake, what: str) -> Mixture | Selection:

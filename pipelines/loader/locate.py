@@ -15,13 +15,14 @@ RUN_STEPS = 32  # a sequential pass decodes this many steps together
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Where one sample lies. `item` counts the steps of its source and split."""
+    """Where one sample lies: `row`, the index's row number `number`, and a step of it. `item` counts those of its source and split."""
 
     position: int
     row: IndexRow
     step: int
     source: int
     item: int
+    number: int
 
 
 class Locator:
@@ -44,7 +45,7 @@ class Locator:
             mine = draws.source == number
             rows[mine], steps[mine] = self.index.find(self.order.sources[number].name, self.split, draws.item[mine])
         parts = (rows.tolist(), steps.tolist(), draws.source.tolist(), draws.item.tolist())
-        return [Located(int(p), self._row(r), s, n, i) for p, r, s, n, i in zip(positions, *parts, strict=True)]
+        return [Located(int(p), self._row(r), s, n, i, r) for p, r, s, n, i in zip(positions, *parts, strict=True)]
 
     def anywhere(self, source: int, unit: float) -> tuple[IndexRow, int]:
         """Return an episode of a source and a step of it, uniform over the source's steps for `unit` uniform in [0, 1)."""
@@ -57,9 +58,11 @@ class Locator:
         steps, run = found.row.steps, self._run
         if not run:
             return 0, steps
-        begin = 0 if not isinstance(self.order, Plan) else found.item - found.step  # a plan's runs count items, not steps
-        first = (begin + found.step) // run * run - begin
-        return max(first, 0), min(first + run, steps)
+        if isinstance(self.order, Plan):  # whose runs count items, not steps
+            begin = found.item // run * run
+            return self.index.steps_between(found.number, begin, begin + run)
+        first = found.step // run * run
+        return first, min(first + run, steps)
 
     def window_steps(self) -> list[tuple[str, int]] | None:
         """Return the steps that the order has in the air at once, per dataset and source; None: it stays nowhere.
@@ -75,7 +78,8 @@ class Locator:
             mine = frame.filter((frame["source"] == source.name) & (frame["split"] == self.split))
             longest: Any = mine["steps"].max()
             if longest is not None:
-                blocks = (min(window * (self._run or longest), source.items) + (self._run or longest)) if source.items else 0
+                run = longest if self.index.is_weighted else self._run or longest  # a few copies may span many steps
+                blocks = (min(window * run, source.items) + run) if source.items else 0
                 found += [(dataset, blocks) for dataset in mine["dataset"].unique()[:1]]
         return found
 

@@ -19,7 +19,8 @@ from pipelines.loader.pool import Pool
 from pipelines.loader.ring import Block, BlockRing, Load
 from pipelines.mixture.index import IndexRow
 from schemas.goals import GoalSpec, TdSpec
-from schemas.mixture import Match
+from schemas.mixture import DropoutSpec, Match
+from transforms.dropout import dropped, without_past
 from transforms.windows import Window, fill_edges
 
 type Sample = dict[str, Any]
@@ -45,6 +46,7 @@ class SampleReader:
         fast: decode JPEG with libjpeg-turbo's fast transforms, a minor loss of quality.
         goal: what goals samples show.
         td: what chunks of temporal-difference learning they show.
+        dropout: what some of them do without.
         annotated: what annotators said, where it is asked for.
         groups: per dataset, its fields by what they look at, so that a window is resolved once for all of them.
         pictures: decodes them.
@@ -57,6 +59,7 @@ class SampleReader:
     fast: bool = True
     goal: GoalSpec | None = None
     td: TdSpec | None = None
+    dropout: DropoutSpec | None = None
     annotated: Annotated | None = None
     groups: Mapping[str, tuple[tuple[Field, ...], ...]] = dataclass_field(init=False)
     pictures: Pictures = dataclass_field(init=False)
@@ -102,9 +105,31 @@ class SampleReader:
                 self._field(sample, view, field, found, step, into, blocks)
         if self.annotated is not None:
             sample |= self.annotated.of(row.episode_id, step)
+        gone = dropped(self.dropout, row.episode_id, step, draw) if self.dropout is not None else {}
         if self.goal is not None or self.td is not None:
-            self._towards(sample, view, row.dataset, step, into, draw, elsewhere)
-        return sample
+            self._towards(sample, view, row.dataset, step, into, draw, elsewhere, seen=not gone.get("goal", False))
+        return self._without(sample, row.dataset, gone, into) if gone else sample
+
+    def _without(self, sample: Sample, dataset: str, gone: Mapping[str, bool], into: Targets) -> Sample:
+        """Take out what the sample does without, and say so."""
+        if gone.get("language"):
+            sample["task"] = ""
+        for field in self.fields[dataset] if gone.get("history") else ():
+            if (
+                field.at != "step"
+                or not field.key.startswith("observation.")
+                or field.offsets_ns is None
+                or field.key not in sample
+            ):
+                continue
+            mask = f"{field.key}_is_pad"
+            values, sample[mask] = without_past(sample[field.key], sample[mask], field.offsets_ns)
+            target = into.get(field.key) if into else None
+            if target is not None and sample[field.key] is target:
+                target[:] = values
+            else:
+                sample[field.key] = values
+        return sample | {f"dropped.{name}": np.asarray(value) for name, value in gone.items()}
 
     def _field(
         self, sample: Sample, view: EpisodeView, field: Field, found: Window, step: int, into: Targets, blocks: Blocks | None
@@ -112,8 +137,8 @@ class SampleReader:
         if field.kind == "picture":
             target, block = into.get(field.key) if into else None, blocks.get(field.key) if blocks else None
             self._pictures(sample, view, field, found, target, block)
-        elif field.kind == "annotation":
-            return  # joined by `read` itself
+        elif field.kind in ("annotation", "drawn"):
+            return  # joined by `read` itself, or by whoever knows the draw
         elif field.dtype == "string":
             sample[field.key] = view.text(field.name, step)
         elif field.kind == "feature":
@@ -124,13 +149,22 @@ class SampleReader:
             self._masks(sample, view, field, found)
 
     def _towards(
-        self, sample: Sample, view: EpisodeView, dataset: str, step: int, into: Targets, draw: int, elsewhere: Elsewhere | None
+        self,
+        sample: Sample,
+        view: EpisodeView,
+        dataset: str,
+        step: int,
+        into: Targets,
+        draw: int,
+        elsewhere: Elsewhere | None,
+        *,
+        seen: bool,
     ) -> None:
-        """Add the goal, and the chunk of temporal-difference learning."""
+        """Add the goal, where it is to be seen, and the chunk of temporal-difference learning towards it."""
         aim = None
         if self.goal is not None:
             aim = draw_aim(self.goal, view, dataset, step, draw, elsewhere or partial(_stay, view, dataset, step))
-            for field in (f for group in self.groups[aim.dataset] if group[0].at == "goal" for f in group):
+            for field in (f for group in self.groups[aim.dataset] if seen and group[0].at == "goal" for f in group):
                 found = aim.window(step, entries_of(field), self.goal.distal)
                 self._field(sample, aim.view, field, found, aim.step, into, None)
         chunk = td_chunk(self.td, view, step, aim) if self.td is not None else None
@@ -138,7 +172,7 @@ class SampleReader:
             found = next_window(step, chunk)
             for field in (f for group in self.groups[dataset] if group[0].at == "next" for f in group):
                 self._field(sample, view, field, found, step, into, None)
-        sample |= numbers(view, step, aim, chunk)
+        sample |= {k: v for k, v in numbers(view, step, aim, chunk).items() if seen or not k.startswith("goal.")}
 
     def decode_blocks(self, spans: Iterable[Span], ring: BlockRing, pool: Pool) -> dict[Span, Blocks]:
         """Return every picture that samples anchored in `spans` can show, each decoded once for as long as the ring keeps it.

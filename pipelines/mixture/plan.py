@@ -3,7 +3,8 @@
 Nothing here depends on world size, workers or what was drawn before, so the only state of a run is one integer. Sources are
 interleaved by `transforms.interleave` and each is walked by one `transforms.permutation` per epoch: exact shares at every prefix
 and no item twice before its source is through. With `locality`, that permutation is a `transforms.locality`: neighbouring draws
-of a source come from few episodes, which a reader opens and decodes once for many samples.
+of a source come from few episodes, which a reader opens and decodes once for many samples. With `group`, what is interleaved and
+permuted are episodes, and each fills that many successive draws with different steps of its own.
 
 What it does not do: hide the order (it is not cryptography), keep overlapping windows of one episode apart (only chance does), or
 make shares exact in anything but samples.
@@ -32,7 +33,7 @@ I64 = npt.NDArray[np.int64]
 class PlanSource:
     """A source as the plan sees it. `id` seeds its order: the same id and seed give the same order in every mixture.
 
-    `blocks` lists its episodes' lengths, packed by `pack_blocks`; only an order with the locality of episodes needs it.
+    `blocks` lists its episodes' lengths, packed by `pack_blocks`; only an order with the locality of episodes, or groups, needs it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Plan:
     sources: tuple[PlanSource, ...]
     phases: tuple[Phase, ...]
     locality: LocalitySpec | None = None
+    group: int = 1
 
     def __post_init__(self) -> None:
         for number, phase in enumerate(self.phases):
@@ -80,7 +82,9 @@ class Plan:
                     raise UsageError(f"source {source.name} has a share in phase {number} but no item to draw")
         if len({s.id for s in self.sources}) != len(self.sources):
             raise UsageError("two sources have the same id and would be drawn in the same order; give them different names")
-        if self.locality and not self.locality.block_steps:
+        if any(phase.samples % self.group for phase in self.phases):
+            raise UsageError(f"the phases {[p.samples for p in self.phases]} do not hold whole groups of {self.group} draws")
+        if self.group > 1 or (self.locality and not self.locality.block_steps):
             for source in self.sources:
                 if int(unpack_blocks(source.blocks).sum()) != source.items:
                     raise UsageError(f"source {source.name}: the blocks of its episodes do not add up to {source.items} items")
@@ -107,7 +111,9 @@ class Plan:
         epoch, item = np.empty_like(ordinal), np.empty_like(ordinal)
         for s in np.unique(source).tolist():
             mine = source == s
-            epoch[mine], item[mine] = self._items(s, ordinal[mine])
+            epoch[mine], item[mine] = (
+                self._items(s, ordinal[mine]) if self.group == 1 else self._members(s, ordinal[mine], at[mine])
+            )
         return Draws(source, epoch, item)
 
     def counts(self, draws: int | None = None) -> I64:
@@ -116,11 +122,16 @@ class Plan:
         phase = max(int(np.searchsorted(self._starts, end, side="right")) - 1, 0)
         if phase >= len(self.phases):
             return self._bases[-1].copy()
-        return self._bases[phase] + self._tables[phase].counts(end - self._starts[phase])
+        groups, members = divmod(end - self._starts[phase], self.group)
+        found = self._bases[phase] + self.group * self._tables[phase].counts(groups)
+        if members:
+            found[self._tables[phase].locate(np.array([groups]))[0]] += members
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready values that `from_dict` reads back."""
         local = {"locality": asdict(self.locality)} if self.locality else {}
+        local |= {"group": self.group} if self.group > 1 else {}
         return {
             "seed": self.seed,
             "sources": [s.to_dict() for s in self.sources],
@@ -133,16 +144,17 @@ class Plan:
         """Read what `to_dict` wrote."""
         sources = tuple(PlanSource(**s) for s in raw["sources"])
         phases = tuple(Phase(p["samples"], tuple(p["quotas"])) for p in raw["phases"])
-        return cls(raw["seed"], sources, phases, LocalitySpec(**raw["locality"]) if "locality" in raw else None)
+        locality = LocalitySpec(**raw["locality"]) if "locality" in raw else None
+        return cls(raw["seed"], sources, phases, locality, raw.get("group", 1))
 
     def _locate(self, at: I64) -> tuple[I64, I64]:
-        """Source of each position, and how many draws of it come before."""
+        """Source of each position, and how many draws (or groups) of it come before."""
         phase = np.searchsorted(self._starts, at, side="right") - 1
         source, ordinal = np.empty_like(at), np.empty_like(at)
         for p in np.unique(phase).tolist():
             mine = phase == p
-            source[mine], within = self._tables[p].locate(at[mine] - self._starts[p])
-            ordinal[mine] = self._bases[p][source[mine]] + within
+            source[mine], within = self._tables[p].locate((at[mine] - self._starts[p]) // self.group)
+            ordinal[mine] = self._bases[p][source[mine]] // self.group + within
         return source, ordinal
 
     def _items(self, source: int, ordinal: I64) -> tuple[I64, I64]:
@@ -153,6 +165,20 @@ class Plan:
             item[mine] = self._order(source, e)(place[mine])
         return epoch, item
 
+    def _members(self, source: int, ordinal: I64, at: I64) -> tuple[I64, I64]:
+        """Epoch and item of groups' members: the group's ordinal chooses an episode, the member's place in it a step."""
+        blocks = self._listed[source]
+        epoch, place = np.divmod(ordinal, len(blocks))
+        item, member = np.empty_like(place), at % self.group
+        for e in np.unique(epoch).tolist():
+            mine = np.flatnonzero(epoch == e)
+            key = canonical_json([self.seed, self.sources[source].id, e])
+            rows = permutation(len(blocks), key + b"/groups")(place[mine])
+            for row in np.unique(rows).tolist():
+                here, size = mine[rows == row], int(blocks.sizes[row])
+                item[here] = blocks.starts[row] + permutation(size, key + b"/group/%d" % row)(member[here] % size)
+        return epoch, item
+
     def _order(self, source: int, epoch: int) -> Permutation | LocalPermutation:
         key = canonical_json([self.seed, self.sources[source].id, epoch])
         if self.locality is None:
@@ -160,9 +186,13 @@ class Plan:
         return local_permutation(self._blocks[source], self.locality.window, key)
 
     @cached_property
+    def _listed(self) -> list[ListedBlocks]:
+        return [ListedBlocks(unpack_blocks(s.blocks)) for s in self.sources]
+
+    @cached_property
     def _blocks(self) -> list[Blocks]:
         run = self.locality.block_steps if self.locality else 0
-        return [EvenBlocks(s.items, run) if run else ListedBlocks(unpack_blocks(s.blocks)) for s in self.sources]
+        return [EvenBlocks(s.items, run) for s in self.sources] if run else [*self._listed]
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -180,7 +210,7 @@ class Plan:
         """How often each source was drawn before each phase, and before the end."""
         bases: list[I64] = [np.zeros(len(self.sources), np.int64)]
         for phase, table in zip(self.phases, self._tables, strict=True):
-            bases.append(bases[-1] + table.counts(phase.samples))
+            bases.append(bases[-1] + self.group * table.counts(phase.samples // self.group))
         return bases
 
 
@@ -221,8 +251,9 @@ type Order = Plan | InOrder
 
 
 def pack_blocks(sizes: npt.ArrayLike) -> str:
-    """Return block sizes as text for `PlanSource.blocks`: base64 of little-endian uint32."""
-    return base64.b64encode(np.asarray(sizes, np.int64).astype("<u4").tobytes()).decode()
+    """Return block sizes as text for `PlanSource.blocks`, without the empty ones: base64 of little-endian uint32."""
+    given = np.asarray(sizes, np.int64)
+    return base64.b64encode(given[given > 0].astype("<u4").tobytes()).decode()
 
 
 def unpack_blocks(text: str) -> I64:

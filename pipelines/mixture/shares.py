@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.mixture.weights import Weighted
+
 
 @dataclass(frozen=True, slots=True)
 class SourceShare:
-    """One source of a compiled mixture. Shares are of the mixture's draws, from 0 to 1.
+    """One source of a compiled mixture. Shares are of the mixture's draws, or of the unit its spec names, from 0 to 1.
 
     Attributes:
         name: the source.
@@ -18,16 +20,22 @@ class SourceShare:
         quota: its draws in every `period` draws: the exact target.
         period: see `quota`.
         draws: how often the plan draws it.
-        realised: draws over all draws.
+        realised: draws over all draws; in another unit, the units they hold over all units.
         episodes: train episodes.
-        steps: train steps, which are its items.
-        epochs: draws over steps.
+        steps: train steps, which are its items; of a source with weights, those of weight above 0.
+        epochs: draws over items.
         max_epochs: its cap, if any.
         floor: its floor.
         val_episodes: held-out episodes.
         val_steps: held-out steps.
         shared: train episodes that another source also draws.
         note: what shaped the share, in words; empty if nothing did.
+        items: length of an epoch: steps, or their copies.
+        per_draw: mean number of the mixture's units in one draw.
+        modality: what kind of co-training data it is.
+        route: which heads it trains.
+        ess: effective sample size over steps; below 1 through weights.
+        kept: share of its steps that an epoch contains.
     """
 
     name: str
@@ -48,6 +56,12 @@ class SourceShare:
     val_steps: int
     shared: int
     note: str
+    items: int = 0
+    per_draw: float = 1.0
+    modality: str = ""
+    route: str = ""
+    ess: float = 1.0
+    kept: float = 1.0
 
 
 def explain(share: float, target: float, cap: float, floor: float, max_epochs: float | None, shared: int) -> str:
@@ -62,6 +76,18 @@ def explain(share: float, target: float, cap: float, floor: float, max_epochs: f
     if shared:
         notes.append(f"{shared} episodes are also in another source")
     return "; ".join(notes)
+
+
+def weights_note(weighted: Weighted | None) -> str:
+    """Say in words what weights cost a source."""
+    if weighted is None or (weighted.ess, weighted.kept) == (1.0, 1.0):
+        return ""
+    return f"weights: effective size {_percent(weighted.ess)}, {_percent(weighted.kept)} of the steps kept"
+
+
+def unit_note(unit: str, per_draw: float) -> str:
+    """Say in words how much of another unit than draws one draw is."""
+    return "" if unit == "samples" else f"{per_draw:.4g} {unit} per draw"
 
 
 def render_shares(shares: Sequence[SourceShare]) -> str:

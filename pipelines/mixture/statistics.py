@@ -133,9 +133,18 @@ def merge_into(total: dict[Key, Sketch], part: dict[Key, Sketch]) -> None:
 
 
 def _train_shards(lake: Lake, index: Index) -> Iterator[tuple[Shard, list[tuple[int, int]]]]:
-    train = index.frame().filter(pl.col("split") == "train").unique("episode_id").sort("dataset", "shard", "first_row")
-    for (dataset, shard), rows in train.group_by(["dataset", "shard"], maintain_order=True):
+    for (dataset, shard), rows in train_runs(index).group_by(["dataset", "shard"], maintain_order=True):
         yield open_shard(lake, str(dataset), str(shard)), list(rows.select("first_row", "steps").iter_rows())
+
+
+def train_runs(index: Index) -> pl.DataFrame:
+    """Return the runs of steps that the train split draws, each step once, by `dataset`, `shard`, `first_row`."""
+    rows = index.frame().filter(pl.col("split") == "train").select("dataset", "shard", "episode_id", "first_row", "steps")
+    rows = rows.with_columns(end=pl.col("first_row") + pl.col("steps")).unique().sort("dataset", "shard", "first_row", "end")
+    before = pl.col("end").cum_max().shift(1).over("dataset", "shard").fill_null(0)
+    cut = rows.with_columns(first_row=pl.max_horizontal("first_row", before))  # what earlier runs leave of each
+    found = cut.with_columns(steps=pl.col("end") - pl.col("first_row")).filter(pl.col("steps") > 0)
+    return found.drop("end")
 
 
 def _rows(episodes: list[tuple[int, int]], *, skip_last: bool) -> npt.NDArray[np.int64]:

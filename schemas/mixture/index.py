@@ -17,3 +17,5 @@ INDEX = pa.schema(
         pa.field("item_offset", pa.int64(), nullable=False),  # number of its first step within (source, split)
     ]
 )
+# Of a mixture with weights: a row is a run of steps of equal weight, and an item is a copy of a step.
+WEIGHTED_INDEX = INDEX.append(pa.field("weight", pa.int64(), nullable=False))  # of each step, in units of 2^-20

@@ -14,6 +14,28 @@ Edge = Literal["repeat", "mask", "zero_relative", "drop"]
 
 
 @dataclass(frozen=True, slots=True)
+class DropoutSpec:
+    """What a sample is made to do without, each by a draw of its own: the same for the same draw on every worker, rank and resume.
+
+    What was dropped is told by `dropped.<condition>` with every sample.
+
+    Attributes:
+        language: chance that `task` is empty.
+        goal: chance that every `goal.*` is zero and padding.
+        history: chance that everything before the anchor in observation windows is zero and padding.
+    """
+
+    language: float = 0.0
+    goal: float = 0.0
+    history: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("language", "goal", "history"):
+            number(f"windows.dropout.{key}", getattr(self, key), 0, 1, "a chance from 0 to 1", upper=True)
+        as_floats(self, "language", "goal", "history")
+
+
+@dataclass(frozen=True, slots=True)
 class WindowSpec:
     """What a sample holds around its anchor step, in seconds.
 
@@ -35,6 +57,7 @@ class WindowSpec:
         goal: show a goal as `goal.<key>` for every `observation.<key>`; None: none.
         td: show a chunk of temporal-difference learning as `td.*` and `next.<key>`, towards the goal where there is one, else of the
             recorded rewards; None: none.
+        dropout: conditions that some samples do without; None: none.
     """
 
     observation_s: tuple[float, ...] = ()
@@ -48,6 +71,7 @@ class WindowSpec:
     action_past_s: float = 0.0
     goal: GoalSpec | None = None
     td: TdSpec | None = None
+    dropout: DropoutSpec | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.observation_s, str) or not isinstance(self.observation_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -64,6 +88,10 @@ class WindowSpec:
         choice("windows.match", self.match, ("hold", "nearest"))
         choice("windows.edge", self.edge, ("repeat", "mask", "zero_relative", "drop"))
         self._check_lateness()
+        if self.dropout is not None and self.dropout.goal and self.goal is None:
+            raise UsageError(
+                "windows.dropout.goal drops a goal that windows.goal does not ask for; add [windows.goal] or remove it"
+            )
         as_floats(self, "action_horizon_s", "action_past_s", "action_hz", "vision_delay_s")
 
     def _check_lateness(self) -> None:
@@ -78,7 +106,7 @@ class WindowSpec:
 
 def build_windows(raw: Any) -> WindowSpec:
     """Build a `WindowSpec`, with the tables inside it."""
-    kinds: dict[str, Any] = {"goal": GoalSpec, "td": TdSpec}
+    kinds: dict[str, Any] = {"goal": GoalSpec, "td": TdSpec, "dropout": DropoutSpec}
     if isinstance(raw, Mapping):
         raw = {k: build(kinds[k], v, f"windows.{k}") if k in kinds and v is not None else v for k, v in raw.items()}
     return build(WindowSpec, raw, "windows")

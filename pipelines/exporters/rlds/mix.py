@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import polars as pl
-
 from pipelines.formats.dataset_info import tfds_name
 from pipelines.mixture.manifest import Mixture
 
@@ -13,14 +11,11 @@ MIX = "oxe_mix.json"
 
 
 def dataset_shares(mixture: Mixture) -> dict[str, float]:
-    """Return each dataset's share of the mixture's train draws: its sources' realised shares, by its steps in each."""
-    realised = {share.name: share.realised for share in mixture.shares}
-    train = mixture.index.frame().filter(pl.col("split") == "train")
-    steps = train.group_by("source", "dataset").agg(pl.col("steps").sum())
-    total = dict(train.group_by("source").agg(pl.col("steps").sum()).iter_rows())
+    """Return each dataset's share of the mixture's train draws: its sources' draws, by its items in each."""
+    drawn = {share.name: share.draws / len(mixture.plan) for share in mixture.shares}
     shares: dict[str, float] = {}
-    for source, dataset, count in steps.sort("source", "dataset").iter_rows():
-        shares[dataset] = shares.get(dataset, 0.0) + realised[source] * count / total[source]
+    for source, dataset, count, total in mixture.index.dataset_items("train").iter_rows():
+        shares[dataset] = shares.get(dataset, 0.0) + drawn[source] * count / total
     return shares
 
 
