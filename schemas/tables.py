@@ -77,7 +77,7 @@ MIXTURES = _table(
 RESIDUALS = _table(
     "residuals", ("teacher", "cache_key", "shard"),
     teacher=_S, cache_key=_S, mode=_S, shard=_S, uri=_S, blake3=_S, rows=_I, bytes=_I, staleness=_F,
-    dataset=_S, source_shard=_S, frames_uri=_S, episodes=pa.list_(_S), episode_keys=pa.list_(_S), config=_S,
+    dataset=_S, source_shard=_S, episodes=pa.list_(_S), episode_keys=pa.list_(_S), config=_S,
 )  # fmt: skip
 RUNS = _table(
     "runs", ("run", "unit"),
