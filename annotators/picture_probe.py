@@ -69,11 +69,14 @@ def _report(annotator: "PictureQuality", metric: str, clips: list[list[Clip]], c
 
 
 def _blurred(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
-    """Score pictures and their blurred twins. The baseline is contrast: blur lowers it, and so does fog."""
+    """Score blurred pictures against the same ones faded until they have no more contrast than those: fog is not blur."""
     import cv2
 
     soft = np.stack([cv2.GaussianBlur(p, (0, 0), BLUR_PX) for p in clip.pictures])
-    both = [(c, _measure(annotator, c)) for c in (clip, replace(clip, pictures=soft))]
+    mean, spread = (f(clip.pictures, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.std))
+    fade = soft.std(axis=(1, 2, 3), keepdims=True) / np.maximum(spread, 1e-6)
+    faded = np.rint(mean + (clip.pictures - mean) * fade).clip(0, 255).astype(np.uint8)
+    both = [(c, _measure(annotator, c)) for c in (replace(clip, pictures=faded), replace(clip, pictures=soft))]
     own = np.concatenate([-m.sharpness for _, m in both]).astype(np.float64)
     contrast = -np.concatenate([c.pictures.std(axis=(1, 2, 3)) for c, _ in both])
     light = np.concatenate([m.luminance for _, m in both]).astype(np.float64)

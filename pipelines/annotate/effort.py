@@ -1,6 +1,6 @@
 """What running a model over pictures cost: where the time went, on which device, and how often memory ran out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +35,23 @@ class Effort:
         }  # fmt: skip
 
 
-def total(efforts: Iterable[Effort | None]) -> Effort | None:
-    """Add up the efforts of several units; None where none of them ran a model."""
-    known = [e for e in efforts if e is not None]
+def total(units: Iterable[tuple[float, Mapping[str, Any]]]) -> dict[str, Any] | None:
+    """Sum up the seconds and `Effort.columns` of several units, shares weighed by time; None if none of them measured any."""
+    known = [(s, m) for s, m in units if "device_busy" in m]
     if not known:
         return None
-    seconds = sum(e.seconds for e in known)
-    busy = sum(e.busy * e.seconds for e in known) / seconds if seconds else 0.0
-    devices = ", ".join(sorted({e.device for e in known}))
-    return Effort(
-        devices, seconds, sum(e.wait_s for e in known), sum(e.model_s for e in known), busy, sum(e.halvings for e in known),
-        min(e.at_once for e in known),
-    )  # fmt: skip
+    seconds = sum(s for s, _ in known) or 1.0
+    return {
+        "device": ", ".join(sorted({m["device"] for _, m in known})),
+        "wait_share": sum(s * m["wait_share"] for s, m in known) / seconds,
+        "model_seconds": sum(m["model_seconds"] for _, m in known),
+        "device_busy": sum(s * m["device_busy"] for s, m in known) / seconds,
+        "halvings": sum(m["halvings"] for _, m in known),
+        "at_once": min(m["at_once"] for _, m in known),
+    }
 
 
-def in_words(effort: Effort) -> str:
+def in_words(effort: Mapping[str, Any]) -> str:
     """Say it in one line."""
-    share = effort.wait_s / effort.seconds if effort.seconds else 0.0
-    halved = f", memory ran out {effort.halvings} times: {effort.at_once} pictures at once" if effort.halvings else ""
-    return f"{effort.device}: {effort.busy:.0%} busy, {share:.0%} waiting for pictures{halved}"
+    halved = f", memory ran out {effort['halvings']} times: {effort['at_once']} pictures at once" if effort["halvings"] else ""
+    return f"{effort['device']} {effort['device_busy']:.0%} busy, {effort['wait_share']:.0%} of the time waiting for pictures{halved}"
