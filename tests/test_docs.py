@@ -22,7 +22,8 @@ def test_commands_and_options_exist(page: Path) -> None:
     for block in re.findall(r"```(?:bash|console|sh)?\n(.*?)```|`(cotrain [^`]+)`", page.read_text(), re.DOTALL):
         for name, rest in USE.findall("\n".join(block)):
             assert name in COMMANDS, f"{page.name}: `cotrain {name}` is not a command"
-            known = {o for p in COMMANDS[name].params for o in getattr(p, "opts", [])} | {"--help"}
+            parts = [COMMANDS[name], *getattr(COMMANDS[name], "commands", {}).values()]
+            known = {o for part in parts for p in part.params for o in getattr(p, "opts", [])} | {"--help"}
             used = set(re.findall(r"(?<!\S)(--[a-z-]+)", rest))
             assert used <= known, f"{page.name}: `cotrain {name}` has no {used - known}"
 

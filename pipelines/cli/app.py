@@ -13,6 +13,7 @@ import typer
 from pipelines.cli import (
     annotate,
     audit,
+    curate,
     demo,
     doctor,
     export,
@@ -40,12 +41,14 @@ app = typer.Typer(
 )
 
 
-def _exiting(command: Callable[..., int]) -> Callable[..., None]:
-    """Turn the exit code a command returns into the exit typer expects."""
+def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn the exit code a command returns into the exit typer expects; None goes on to the sub-command."""
 
     @wraps(command)
     def run_command(*args: Any, **kwargs: Any) -> None:
-        raise typer.Exit(command(*args, **kwargs))
+        code = command(*args, **kwargs)
+        if code is not None:
+            raise typer.Exit(code)
 
     return run_command
 
@@ -54,6 +57,13 @@ for module in (
     record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, mix, export, verify, ls, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
+
+
+curation = typer.Typer(help=curate.HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
+curation.callback(invoke_without_command=True)(_exiting(curate.command))
+for action_name, action in curate.ACTIONS.items():
+    curation.command(name=action_name)(_exiting(action))
+app.add_typer(curation, name=curate.NAME)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -45,16 +45,11 @@ class DecideStage:
     name: str = "curate"
 
     def plan(self) -> list[Unit]:
-        """One unit: what is decided now, after what was decided before."""
+        """One unit: what is decided now."""
         verdicts = decide(self.lake, self.spec)
         decided = verdicts.rows.select("episode_id", "keep", "gate", "reason", "value", "detail")
         basis = digest([self.spec.hash, decided.rows()])[:20]
-        before = Catalog(self.lake).scan("decisions").filter(pl.col("curation") == self.spec.name).collect()
-        last = before.sort("committed_ns").tail(1)
-        if last.height and last["basis"][0] == basis:
-            name = last["unit"][0]
-        else:
-            name = unit_id(self.name, [basis, before["unit"].n_unique()], self.spec.name, CODE)
+        name = unit_id(self.name, basis, self.spec.name, CODE)
         label = f"curate {self.spec.name}: {verdicts.rows.height} episodes"
         return [Unit(name, self.name, "", label, (verdicts, basis), episodes=verdicts.rows.height)]
 

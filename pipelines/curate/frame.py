@@ -7,10 +7,13 @@ import polars as pl
 
 from catalog.tables import Catalog
 from pipelines.curate.scores import PREFIX
-from schemas.curation import DuplicateSpec
+from schemas.curation import DuplicateKind, DuplicateSpec
 from schemas.errors import UsageError
 from transforms.curation.metrics import METRICS
 from transforms.unionfind import components
+
+
+STRENGTH: tuple[DuplicateKind, ...] = ("visual", "trajectory", "exact")  # of equally similar pairs the strongest evidence is told
 
 
 def method_of(score: str) -> str:
@@ -74,7 +77,10 @@ def duplicate_of(catalog: Catalog, frame: pl.DataFrame, spec: DuplicateSpec) -> 
         if r not in best or rank[i] < rank[best[r]]:
             best[r] = i
     told: dict[str, tuple[str, float]] = {}
-    for a, b, kind, similarity in edges.sort("similarity").select("episode_id", "other_id", "kind", "similarity").iter_rows():
+    ranked = edges.with_columns(pl.col("kind").replace_strict(dict(zip(STRENGTH, range(3), strict=True))).alias("strength"))
+    for a, b, kind, similarity in (
+        ranked.sort("similarity", "strength").select("episode_id", "other_id", "kind", "similarity").iter_rows()
+    ):
         told[a] = told[b] = (kind, similarity)
     keeper = [ids[best[r]] for r in root.tolist()]
     gone = [k if k != e else None for e, k in zip(ids, keeper, strict=True)]
