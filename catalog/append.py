@@ -6,10 +6,12 @@ another writer wins in between is refused, while writing by path would accept th
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,10 +19,12 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_d
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from catalog.lake import Lake
+from catalog.outage import is_outage, outage
 from schemas.errors import ConflictError, LakeError
 from schemas.tables import CatalogTable
 
 ATTEMPTS = 20
+OUTAGES, OUTAGE_PAUSE_S = 4, 0.1
 ONE_BY_ONE = 8  # marks looked up in the log; more are looked up in the rows, which costs the same however many they are
 CLOCK = "committed_ns"
 
@@ -53,26 +57,35 @@ def append_parts(lake: Lake, spec: CatalogTable, parts: Sequence[Part]) -> Appen
     Raises:
         LakeError: a part has a column the table does not have, or the lake's table has one of another type.
         ConflictError: other writers kept winning for `ATTEMPTS` tries.
+        TransportError: the store failed `OUTAGES` times in a row.
     """
-    for part in parts:
-        refuse_unknown(part.rows, spec)
+    doubtful, outages = set[str](), 0  # marks of commits whose answer was lost: they may have landed
+    for names in {tuple(p.rows.schema.names) for p in parts}:
+        refuse_unknown(names, spec)
     for attempt in range(ATTEMPTS):
         delta = open_table(lake, spec, create=True)
         assert delta is not None
         known = marks_in(delta, parts)
         fresh = [p for p in parts if p.transaction not in known]
         if not fresh:
-            return Appended(frozenset(), attempt)
+            return Appended(frozenset(doubtful & known), attempt)
         marks = [p.transaction for p in fresh]
         properties = CommitProperties(app_transactions=[Transaction(m, 1) for m in marks], max_commit_retries=ATTEMPTS)
         try:
             data, grown = _conform(fresh, spec, delta)
             write_deltalake(delta, data, mode="append", schema_mode="merge" if grown else None, commit_properties=properties)
-            return Appended(frozenset(marks), attempt)
+            return Appended(frozenset(marks) | (doubtful & known), attempt)
         except (CommitFailedError, DeltaError) as error:
             if not is_conflict(error):
                 raise
             time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
+        except OSError as error:
+            if not is_outage(error):
+                raise
+            doubtful, outages = doubtful | set(marks), outages + 1
+            if outages == OUTAGES:
+                raise outage(lake.root, error) from None
+            time.sleep(random.uniform(0.5, 1) * OUTAGE_PAUSE_S * 2**outages)
     raise ConflictError(
         f"{spec.name}: {len(parts)} units ({parts[0].unit} first) lost {ATTEMPTS} commits in a row; fewer writers, or run it again"
     )
@@ -93,7 +106,20 @@ def marks_in(delta: DeltaTable, parts: Sequence[Part]) -> set[str]:
 
 
 def open_table(lake: Lake, spec: CatalogTable, *, create: bool) -> DeltaTable | None:
-    """Open a table at its newest version; create it, or return None, where it does not exist."""
+    """Open a table at its newest version; create it, or return None, where it does not exist.
+
+    Raises:
+        TransportError: the store does not answer.
+    """
+    try:
+        return _open_or_create(lake, spec, create=create)
+    except OSError as error:
+        if not is_outage(error):
+            raise
+        raise outage(lake.root, error) from None
+
+
+def _open_or_create(lake: Lake, spec: CatalogTable, *, create: bool) -> DeltaTable | None:
     uri, options = lake.table(spec.name), lake.storage_options or None
     try:
         return DeltaTable(uri, storage_options=options)
@@ -108,13 +134,13 @@ def open_table(lake: Lake, spec: CatalogTable, *, create: bool) -> DeltaTable | 
         return DeltaTable(uri, storage_options=options)  # another writer created it first
 
 
-def refuse_unknown(rows: pa.Table, spec: CatalogTable) -> None:
-    """Check that every column is one of the table's.
+def refuse_unknown(columns: Iterable[str], spec: CatalogTable) -> None:
+    """Check that every one of `columns` is one of the table's.
 
     Raises:
         LakeError: one is not.
     """
-    if unknown := sorted(set(rows.column_names) - set(spec.schema.names)):
+    if unknown := sorted(set(columns) - set(spec.schema.names)):
         raise LakeError(f"{spec.name}: columns {unknown} are not in its schema; add them to schemas/tables.py as nullable")
 
 
@@ -148,7 +174,8 @@ def _conform(parts: Sequence[Part], spec: CatalogTable, delta: DeltaTable) -> tu
     _refuse_other_types(spec, delta)
     schema = pa.schema([*present, *added])
     now = max(time.time_ns(), newest_commit(delta) + 1)
-    return pa.concat_tables([_laid_out(p, schema, now + i) for i, p in enumerate(parts)]), bool(added)
+    runs = [list(run) for _, run in groupby(enumerate(parts), key=lambda part: part[1].rows.schema)]
+    return pa.concat_tables([_laid_out([p for _, p in run], schema, now + run[0][0]) for run in runs]), bool(added)
 
 
 def _refuse_other_types(spec: CatalogTable, delta: DeltaTable) -> None:
@@ -161,9 +188,12 @@ def _refuse_other_types(spec: CatalogTable, delta: DeltaTable) -> None:
         )
 
 
-def _laid_out(part: Part, schema: pa.Schema, now: int) -> pa.Table:
-    count = part.rows.num_rows
-    given: Mapping[str, Any] = {name: part.rows.column(name) for name in part.rows.column_names}
-    given = {**given, "unit": pa.array([part.unit] * count, pa.string()), CLOCK: pa.array([now] * count, pa.int64())}
-    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(count, f.type) for f in schema]
+def _laid_out(parts: Sequence[Part], schema: pa.Schema, now: int) -> pa.Table:
+    """Lay out parts that have the same columns; each part's rows get a time of their own."""
+    rows, counts = pa.concat_tables([p.rows for p in parts]), [p.rows.num_rows for p in parts]
+    given: Mapping[str, Any] = {name: rows.column(name) for name in rows.column_names}
+    units = np.repeat(np.asarray([p.unit for p in parts], object), counts)
+    times = np.repeat(now + np.arange(len(parts), dtype=np.int64), counts)
+    given = {**given, "unit": pa.array(units, pa.string()), CLOCK: pa.array(times, pa.int64())}
+    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(rows.num_rows, f.type) for f in schema]
     return pa.table(columns, schema=schema)

@@ -6,12 +6,12 @@ the tables that lack it. A group is committed when it is large or old enough, an
 """
 
 import time
-from collections.abc import Iterable, Sequence
-from typing import Self
+from collections.abc import Sequence
+from typing import Any, Self
 
 import pyarrow as pa
 
-from catalog.append import Part
+from catalog.append import CLOCK, Part
 from catalog.tables import Catalog
 from pipelines.unit.failpoints import failpoint
 from pipelines.unit.model import Finished, Output, Reject, Stage, Status, UnitReport
@@ -22,11 +22,9 @@ from schemas.tables import TABLES
 MARKER = "runs"
 _FIRST = ("quarantine", "datasets", "shards", "episodes")
 COMMIT_ORDER = (*_FIRST, *(name for name in TABLES if name not in (*_FIRST, MARKER)))
-GROUP_UNITS, GROUP_S, GROUP_SHARE = (
-    1024,
-    2.0,
-    10,
-)  # a group closes at so many units, or after so long, or ten times its last commit
+_RUN_SCHEMA = pa.schema([f for f in TABLES[MARKER].schema if f.name not in ("unit", CLOCK)])
+# A group closes at so many units, or after so long, or when its last commit took a tenth of the time since.
+GROUP_UNITS, GROUP_S, GROUP_SHARE = 4096, 2.0, 10
 
 
 class Committer:
@@ -102,22 +100,22 @@ class Committer:
 
     def _mark(self, group: Sequence[Finished], outputs: dict[str, Output]) -> frozenset[str]:
         failpoint("before-marker")
-        parts = [Part(f.unit.id, self._run_row(f, outputs[f.unit.mark]), f.unit.mark) for f in group]
+        rows = pa.Table.from_pylist([self._run_row(f, outputs[f.unit.mark]) for f in group], schema=_RUN_SCHEMA)
+        parts = [Part(f.unit.id, rows.slice(i, 1), f.unit.mark) for i, f in enumerate(group)]
         appended = self._catalog.append_all(MARKER, parts)
         failpoint("after-marker")
         self.retries += appended.retries
         return appended.marks
 
-    def _run_row(self, finished: Finished, output: Output) -> pa.Table:
+    def _run_row(self, finished: Finished, output: Output) -> dict[str, Any]:
         unit, cost = finished.unit, finished.measured
-        row = {
+        return {
             "run": self._run, "stage": self._stage.name, "dataset": unit.dataset, "seconds": cost.seconds, "cpu_seconds": cost.cpu_seconds,
             "rows": output.rows, "frames": output.frames, "bytes": output.bytes, "rejects": len(output.rejects), "host": cost.host,
             "peak_rss_mb": cost.peak_rss_mb, "label": unit.label, "status": finished.status, "started_ns": cost.started_ns,
             "frames_per_s": output.frames / cost.seconds if output.frames and cost.seconds else None, "run_units": self._run_units,
             **output.measures,
         }  # fmt: skip
-        return pa.Table.from_pylist([row], schema=_run_schema(row))
 
     def _quarantine_failed(self, failed: Sequence[Finished]) -> None:
         parts = [
@@ -134,10 +132,6 @@ class Committer:
                 for r in rejects
             ]
         )  # fmt: skip
-
-
-def _run_schema(row: Iterable[str]) -> pa.Schema:
-    return pa.schema([TABLES[MARKER].schema.field(name) for name in row])
 
 
 def _report(finished: Finished, output: Output | None, won: frozenset[str]) -> UnitReport:
