@@ -13,6 +13,7 @@ ANNOTATORS = Registry(
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "picture_quality": "annotators.picture_quality:PictureQuality",
+        "segments": "annotators.segments.segments:Segments",
     },
 )
 

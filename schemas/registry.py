@@ -1,12 +1,13 @@
 """A plug-in kind's registry: one dict `name -> "module:Class"`, imported on first use, open to outsiders through entry points."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from schemas.errors import DependencyError, UnknownNameError
+from schemas.errors import DependencyError, UnknownNameError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,19 @@ class Registry:
 
     def _outside(self) -> dict[str, str]:
         return {e.name: e.value for e in entry_points(group=self.group)}
+
+
+def load_function(target: str, setting: str) -> Callable[..., Any]:
+    """Import a user's function, named `module:function` by a setting.
+
+    Raises:
+        UsageError: there is no such function, or it cannot be called.
+    """
+    module, _, name = target.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{setting}={target!r} names no function as module:function: {error}") from error
+    if not callable(found):
+        raise UsageError(f"{setting}={target!r} is a {type(found).__name__}, which cannot be called")
+    return found

@@ -25,8 +25,9 @@ from annotators.evaluation import (
     total_variation,
     verdict,
 )
-from annotators.motion.labels import StepLabels, step_column
+from annotators.motion.labels import StepLabels
 from annotators.motion.probe import displacements, is_absolute, noisy, reference, resampled
+from annotators.motion.read import step_column
 from annotators.motion.source import MotionSource
 from transforms.grid import BOOL, runs
 from transforms.rotation import F64

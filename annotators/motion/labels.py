@@ -1,13 +1,11 @@
 """From step columns to one motion code per step: reads the signals of a `MotionSource`, applies the rule, keeps the evidence."""
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from annotators.base import Batch
+from annotators.motion.read import integral, read_slots
 from annotators.motion.source import FULL_SCALE, Arm, MotionSource, Slot
 from schemas.contract import Contract
 from transforms.ecot import ecot_codes
@@ -34,7 +32,6 @@ from transforms.rotation import F64, apply, as_quat, from_euler, to_euler
 
 REASONS = (None, "horizon_past_end", "clock_gap", "non_finite_input", "unit_implausible", "near_threshold")
 _PAST_END, _GAP, _NON_FINITE, _IMPLAUSIBLE, _NEAR = 1, 2, 3, 4, 5
-_REACH = {"m": 10.0, "rad": 4 * np.pi, "opening": 2.0, FULL_SCALE: np.inf}  # beyond this, the unit is not what was assumed
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +87,7 @@ def rate_labels(batch: Batch, source: MotionSource, frame: Frame, rule: RateRule
     """Label every step of `batch` with the `rate` rule."""
     grid = make_grid(batch.t_ns, batch.starts, rule.rate_hz, rule.max_gap_s)
     windows = make_windows(grid, rule)
-    values, finite, plausible = _read(batch, source)
+    values, finite, plausible = read_slots(batch, source)
     found = _Channels([], [], [], [], [])
     for at, arm in enumerate(source.arms):
         _arm(found, arm, values, batch, grid, windows, frame, rule, 2 * at)
@@ -120,7 +117,7 @@ def ecot_labels(batch: Batch, source: MotionSource, rule: RateRule) -> StepLabel
 
     The thresholds of `rule` are only kept for evaluation; ECoT has its own.
     """
-    arm, (values, finite, plausible) = source.arms[0], _read(batch, source)
+    arm, (values, finite, plausible) = source.arms[0], read_slots(batch, source)
     state = np.zeros((7, batch.steps.num_rows))
     state[:3] = values[arm.position]
     if arm.rotation is not None and arm.rotation.rotation is not None:
@@ -199,7 +196,7 @@ def _arm(
     group: int,
 ) -> None:
     own = arm.position.frame == "ee" and arm.position.representation != "absolute"
-    p = smooth(grid.linear(_integral(arm.position, values, batch)), grid.starts, rule.smooth_samples)
+    p = smooth(grid.linear(integral(arm.position, values, batch)), grid.starts, rule.smooth_samples)
     axes = pose_axes(arm.who, "ee" if own else frame.ref)
     turn = np.eye(3) if own or frame.ref == "ee" else frame.turn
     q = None
@@ -215,7 +212,7 @@ def _arm(
     else:  # small turns add up as vectors
         linear = velocities(p, windows)
         angular = velocities(
-            smooth(grid.linear(_integral(arm.rotation, values, batch)), grid.starts, rule.smooth_samples), windows
+            smooth(grid.linear(integral(arm.rotation, values, batch)), grid.starts, rule.smooth_samples), windows
         )
     v_on = rule.command_on if arm.position.unit == FULL_SCALE else rule.v_on
     w_on = rule.command_on if arm.rotation is not None and arm.rotation.unit == FULL_SCALE else rule.w_on
@@ -282,74 +279,6 @@ def _fold(found: _Channels, code: I8, rate: F64, on: F64, arms: bool) -> tuple[l
         return axes, code, rate, on
     blank = np.zeros((1, code.shape[1]))
     return [*axes, _BASE], np.concatenate([code, blank.astype(np.int8)]), np.concatenate([rate, blank]), np.append(on, 1.0)
-
-
-def _read(batch: Batch, source: MotionSource) -> tuple[dict[Slot, F64], BOOL, BOOL]:
-    """Read every slot in SI units. Also: which steps are finite (bool[T]) and which episodes plausible (bool[E])."""
-    values: dict[Slot, F64] = {}
-    finite = np.ones(batch.steps.num_rows, bool)
-    plausible = np.ones(len(batch.episodes), bool)
-    columns = {name: step_column(batch.steps.column(name)) for name in source.columns}
-    for slot in source.slots:
-        raw = columns[slot.column][list(slot.index)]
-        whole = np.isfinite(raw).all(0)
-        finite &= whole
-        raw = np.where(whole, raw, _identity(slot))
-        scaled = (raw - slot.closed) / (slot.opened - slot.closed) if slot.unit == "opening" else raw * slot.scale
-        if not slot.stated and slot.unit in _REACH and slot.rotation is None:
-            reach = np.maximum.reduceat(np.abs(scaled).max(0), batch.starts[:-1])
-            plausible &= reach <= _REACH[slot.unit]
-        values[slot] = scaled
-    return values, finite, plausible
-
-
-def step_column(column: pa.ChunkedArray) -> F64:
-    """Return a scalar or fixed-size-list column as float64[D, T]; nulls become NaN."""
-    array: Any = column.combine_chunks()
-    if pa.types.is_fixed_size_list(array.type):
-        size = array.type.list_size
-        flat = array.values.slice(array.offset * size, len(array) * size)
-        data = np.asarray(flat.to_numpy(zero_copy_only=False), np.float64).reshape(len(array), size)
-        if array.null_count:
-            data = np.where(array.is_valid().to_numpy(zero_copy_only=False)[:, None], data, np.nan)
-        return np.ascontiguousarray(data.T)
-    return np.asarray(array.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)[None]
-
-
-def _identity(slot: Slot) -> F64:
-    """A placeholder for steps without values: no rotation where a rotation is wanted, else zero. Their windows are not used."""
-    size = len(slot.index)
-    blank = np.zeros((size, 1))
-    match slot.rotation:
-        case "quat_wxyz":
-            blank[-4] = 1
-        case "quat_xyzw":
-            blank[-1] = 1
-        case "matrix":
-            blank[[0, 4, 8]] = 1
-        case "rot6d":
-            blank[[0, 4]] = 1
-        case _:
-            pass
-    return blank
-
-
-def _integral(slot: Slot, values: dict[Slot, F64], batch: Batch) -> F64:
-    """Return a signal whose differences are displacements: absolute values as they are, deltas summed, velocities times time.
-
-    A command holds from its step to the next, so step i shows the sum of all commands before it.
-    """
-    data = values[slot]
-    if slot.representation == "absolute":
-        return data
-    if slot.representation == "velocity":
-        seconds = np.diff(batch.t_ns, append=batch.t_ns[-1:]) * 1e-9
-        seconds[batch.starts[1:] - 1] = 0.0
-        data = data * seconds
-    total = np.zeros_like(data)
-    for a, b in pairwise(batch.starts):  # one by one, so that rounding does not depend on the episodes before
-        np.cumsum(data[:, a : b - 1], axis=1, out=total[:, a + 1 : b])
-    return total
 
 
 def _turned(turn: F64, v: F64) -> F64:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
-from annotators.motion.labels import step_column
+from annotators.motion.read import step_column
 from annotators.motion.source import MotionSource, Slot, find_source
 from schemas.contract import Contract, Rotation
 from transforms.grid import make_grid

@@ -16,6 +16,7 @@ _TURNS: dict[tuple[str, ...], Rotation] = {
 _METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "cm": 0.01, "mm": 0.001}
 _RADIANS = {"rad": 1.0, "radian": 1.0, "deg": math.pi / 180, "degree": math.pi / 180}
 FULL_SCALE = "full scale"
+_STROKE_M = 0.08  # between the fingers of a common parallel gripper
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Slot:
         frame: the frame the contract names.
         closed: value of a closed gripper.
         opened: value of an open one.
+        unsigned: whether only its size counts, as for two fingers that part.
     """
 
     column: str
@@ -45,6 +47,7 @@ class Slot:
     frame: str | None = None
     closed: float = 0.0
     opened: float = 1.0
+    unsigned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,17 +232,15 @@ def _slot(feature: Feature, part: Part, units: dict[str, float], kind: str) -> S
 
 
 def _grip(feature: Feature, part: Part) -> Slot:
+    """Build a gripper's slot. Where its ends are not stated, 0 is closed and 1 is open, or 8 cm between its fingers if it is in metres."""
     closed, opened = part.gripper_closed, part.gripper_open
-    stated = closed is not None and opened is not None and closed != opened
-    ends = (closed, opened) if stated else (0.0, 1.0)
-    return Slot(
-        feature.name,
-        tuple(range(part.start, part.stop)),
-        unit="opening",
-        stated=stated,
-        closed=ends[0] or 0.0,
-        opened=ends[1] or 0.0,
-    )
+    index = tuple(range(part.start, part.stop))
+    if closed is not None and opened is not None and closed != opened:
+        return Slot(feature.name, index, unit="opening", stated=True, closed=closed, opened=opened)
+    metres = _METRES.get((part.unit or feature.unit or "").lower().rstrip("s"))
+    if metres is not None:
+        return Slot(feature.name, index, unit="opening", opened=_STROKE_M / len(index) / metres, unsigned=True)
+    return Slot(feature.name, index, unit="opening")
 
 
 def _how(feature: Feature, part: Part, kind: str) -> Representation | None:

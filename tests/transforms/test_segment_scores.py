@@ -15,6 +15,16 @@ def test_boundaries_are_matched_one_to_one() -> None:
     assert s.f1(0, 0, 0) == 1
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_matching_is_as_large_as_the_hungarian_one(seed: int) -> None:
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(seed)
+    found, truth = np.sort(rng.random(12) * 6), np.sort(rng.random(9) * 6)
+    near = np.abs(found[:, None] - truth) <= 0.4
+    assert s.matched_boundaries(found, truth, 0.4) == near[linear_sum_assignment(~near)].sum()
+
+
 def test_edit_score_is_one_less_normalised_distance() -> None:
     assert s.edit_score([1, 2, 3], [1, 2, 3]) == 1
     assert s.edit_score([1, 2, 3, 4], [1, 3, 4]) == pytest.approx(0.75)
@@ -29,9 +39,3 @@ def test_overlap_counts_one_hit_per_true_segment() -> None:
     assert s.overlap_hits(split, truth, 0.1) == (2, 4, 2)
     assert s.overlap_hits(split, truth, 0.9) == (1, 4, 2)
     assert s.overlap_hits(1 - truth, truth, 0.1) == (0, 2, 2)
-
-
-def test_labels_are_renamed_to_their_best_match() -> None:
-    truth = np.array([7] * 5 + [9] * 5)
-    found = np.array([2] * 5 + [0] * 4 + [1])
-    assert s.best_names(found, truth, 3).tolist() == [7] * 5 + [9] * 4 + [-2]
