@@ -31,6 +31,7 @@ def command(
         str,
         typer.Option("--counterfactual", help="Factors to change one at a time, rendering every scene again: colour,lighting."),
     ] = "",
+    depth_hz: Annotated[float, typer.Option("--depth-hz", min=0, help="Of metaworld: depth pictures per second.")] = 0,
     workers: WorkersOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -52,7 +53,7 @@ def command(
     changed = tuple(f.strip() for f in counterfactual.split(",") if f.strip())
     names = tuple(t.strip() for t in tasks.split(",") if t.strip())
     spec = RecordSpec(simulator=simulator, tasks=names, episodes=episodes, seed=seed, size=size, hz=hz, policy=policy)  # pyright: ignore[reportArgumentType]
-    spec = replace(spec, factors=varied, counterfactual=changed)
+    spec = replace(spec, factors=varied, counterfactual=changed, depth_hz=depth_hz)
     if simulator == "gymnasium":
         spec = replace(spec, cameras=("front",), segmentation_hz=0)  # its environments draw one picture and no masks
     elif simulator == "robosuite":

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipelines.record.layout import episode_key
-from pipelines.record.rollout import SEGMENTATION, U8, Masks, Rollout
+from pipelines.record.rollout import DEPTH, SEGMENTATION, U8, Masks, Rollout
 from pipelines.record.spec import RecordSpec
 from schemas.contract import Camera, CameraRole
 
@@ -18,7 +19,7 @@ class Album:
 
     spec: RecordSpec
     _pictures: dict[str, list[U8]] = field(default_factory=dict[str, list[U8]])
-    _masks: dict[str, list[tuple[int, U8]]] = field(default_factory=dict[str, list[tuple[int, U8]]])
+    _masks: dict[str, list[tuple[int, npt.NDArray[Any]]]] = field(default_factory=dict[str, list[tuple[int, npt.NDArray[Any]]]])
 
     def wants_masks(self, step: int) -> bool:
         """Tell whether segmentation is due at `step`."""
@@ -33,12 +34,21 @@ class Album:
         """Keep the segmentation of `camera` at `step`, uint8[H, W]."""
         self._masks.setdefault(SEGMENTATION + camera, []).append((step, masks))
 
+    def wants_depth(self, step: int) -> bool:
+        """Tell whether depth is due at `step`."""
+        every = self.spec.depth_every
+        return every > 0 and step % every == 0
+
+    def keep_depth(self, camera: str, step: int, depth: npt.NDArray[np.uint16]) -> None:
+        """Keep the distances `camera` sees at `step`, uint16[H, W] millimetres."""
+        self._masks.setdefault(DEPTH + camera, []).append((step, depth))
+
     def frames(self) -> dict[str, U8]:
         """Return per camera uint8[T, H, W, 3]."""
         return {camera: np.stack(pictures) for camera, pictures in self._pictures.items()}
 
     def masks(self) -> dict[str, Masks]:
-        """Return the masks per segmentation camera."""
+        """Return the masks per segmentation camera, and the distances per depth camera."""
         return {
             camera: Masks(np.array([step for step, _ in taken], np.int32), np.stack([image for _, image in taken]))
             for camera, taken in self._masks.items()
@@ -49,7 +59,7 @@ ROLES: dict[str, CameraRole] = {"front": "exterior", "wrist": "wrist", "ego": "e
 
 
 def declare_cameras(spec: RecordSpec, geometry: Mapping[str, Mapping[str, Any]] | None = None) -> tuple[Camera, ...]:
-    """Return the contract's cameras: each recorded one, followed by its privileged segmentation if there is any.
+    """Return the contract's cameras: each recorded one, followed by its privileged segmentation and depth if there are any.
 
     Args:
         spec: which cameras, their size and rates.
@@ -64,6 +74,10 @@ def declare_cameras(spec: RecordSpec, geometry: Mapping[str, Mapping[str, Any]] 
             cameras.append(
                 Camera(SEGMENTATION + name, role="segmentation", fps=rate, colour_order="gray", privileged=True, **common)
             )
+        if spec.depth_every:
+            rate = spec.hz / spec.depth_every
+            known: dict[str, Any] = {**common, "depth_unit_m": 0.001}
+            cameras.append(Camera(DEPTH + name, role="depth", fps=rate, colour_order="gray", privileged=True, **known))
     return tuple(cameras)
 
 

@@ -6,6 +6,7 @@ episodes/<task>-<scene>/episode.json  facts, and the seal of every other file
                         streams.parquet
                         <camera>.mp4
                         segmentation.<camera>/<t_ns>.png
+                        depth.<camera>/<t_ns>.png
 episodes/<task>-<scene>~<factor>/     the same states rendered again with one factor changed; the same files
 """
 

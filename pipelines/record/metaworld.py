@@ -17,6 +17,7 @@ from pipelines.record.album import Album, counterfactual, declare_cameras
 from pipelines.record.factors import Variation, draw_scene, redraw
 from pipelines.record.render import FreeView, Photographer, View, activate, body_names, choose_backend
 from pipelines.record.rollout import F64, Rollout, Samples, as_f32, step_times
+from pipelines.record.sights import Sights, is_sight, sight_streams
 from pipelines.record.spec import RecordSpec
 from pipelines.record.tasks import META_WORLD, instruction
 from schemas.contract import Contract, Feature, Part, Stream
@@ -67,6 +68,7 @@ class MetaWorld:
     default_tasks: ClassVar[tuple[str, ...]] = ("drawer-open-v3", "button-press-topdown-v3", "pick-place-v3")
     factors: ClassVar[tuple[str, ...]] = looks.FACTORS
     values: ClassVar[Mapping[str, tuple[str, ...]]] = looks.VALUES
+    sees_depth: ClassVar[bool] = True
     _stage: "Stage | None" = None
     _played: "Log | None" = None  # the last episode, where counterfactuals may be asked for
 
@@ -88,9 +90,10 @@ class MetaWorld:
             geometry.pop("front", None)  # another one in every scene: told by the episodes' attributes
         poses = tuple(Stream(f"object_pose.{b}", POSE_NAMES, "m", ROBOT, privileged=True) for b in bodies)
         goal = Stream("goal_position", ("x", "y", "z"), "m", ROBOT, privileged=True)
+        sights = sight_streams(self.spec.cameras, POSE_NAMES, ROBOT)
         return Contract(
             "", "sim", "metaworld_sawyer", float(self.spec.hz), features=(STATE, ACTION),
-            cameras=declare_cameras(self.spec, geometry), streams=(*poses, goal), licence="MIT", split_keys=("task", "scene", *self.spec.factors.varied),
+            cameras=declare_cameras(self.spec, geometry), streams=(*poses, goal, *sights), licence="MIT", split_keys=("task", "scene", *self.spec.factors.varied),
             standardise=(CHANGE_FRAME,),
         )  # fmt: skip
 
@@ -132,7 +135,9 @@ class MetaWorld:
             looks.project(stage.env.model, stage.env.data, frame)
             log.see(step)
         changed = counterfactual(rollout, factor, log.album, looks.labels(variation), log.segments())
-        return replace(changed, attributes=changed.attributes | self._placed(stage, variation))
+        seen = [s for s in rollout.streams if not is_sight(s.name)]
+        streams = (*seen, *log.sights.samples(rollout.t_ns, to_base))
+        return replace(changed, streams=streams, attributes=changed.attributes | self._placed(stage, variation))
 
     def _placed(self, stage: "Stage", variation: Variation) -> dict[str, Any]:
         """Return where the front camera stands, if that is not the same in every scene."""
@@ -257,6 +262,7 @@ class Log:
     objects: list[F64] = field(default_factory=list[F64])  # [bodies, 7] world poses
     actions: list[F64] = field(default_factory=list[F64])
     rewards: list[float] = field(default_factory=list[float])
+    sights: Sights = field(default_factory=Sights)
 
     def look(self, step: int) -> None:
         """Record what is seen and sensed at the start of `step`."""
@@ -276,8 +282,11 @@ class Log:
         for camera in self.spec.cameras:
             view = VIEWS[camera] if camera in VIEWS else head_view(hand.xpos, step / self.spec.hz)
             self.album.keep(camera, photographer.picture(data, view))
+            self.sights.keep(camera, photographer.sight(view, hand.xpos))
             if self.album.wants_masks(step):
                 self.album.keep_masks(camera, step, photographer.masks(data, view))
+            if self.album.wants_depth(step):
+                self.album.keep_depth(camera, step, photographer.depths(data, view))
 
     def act(self, policy: Any, count: int) -> tuple[bool, bool]:
         """Let the expert act for `count` control steps; return whether the task was solved at any of them, and after the last."""
@@ -305,10 +314,11 @@ class Log:
         goal = BASE_FROM_WORLD @ self.observation[GOAL]
         poses = [Samples(f"object_pose.{n}", times, to_base(objects[:, i])) for i, n in enumerate(self.stage.objects)]
         state = np.concatenate([to_base(hands[:, :7]), hands[:, 7:]], axis=1)
+        streams = (*poses, Samples("goal_position", times[:1], goal[None]), *self.sights.samples(times, to_base))
         return Rollout(
             task, seed, instruction(task, META_WORLD), success, self.spec.hz,
             columns={"observation.state": as_f32(state), "action": as_f32(np.stack(self.actions))}, reward=as_f32(self.rewards),
-            frames=self.album.frames(), masks=self.album.masks(), streams=(*poses, Samples("goal_position", times[:1], goal[None])),
+            frames=self.album.frames(), masks=self.album.masks(), streams=streams,
             attributes=attributes | {"goal_position": goal.tolist(), "segments": self.segments()},
         )  # fmt: skip
 

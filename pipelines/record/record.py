@@ -172,6 +172,8 @@ def open_simulator(spec: RecordSpec) -> Simulator:
 
 
 def _check_factors(spec: RecordSpec, kind: Any) -> None:
+    if spec.depth_hz and not getattr(kind, "sees_depth", False):
+        raise UsageError(f"{spec.simulator} recordings have no depth; record with depth_hz=0")
     known: tuple[str, ...] = getattr(kind, "factors", ())
     if missing := [name for name in (*spec.factors.varied, *spec.counterfactual) if name not in known]:
         raise UsageError(f"{spec.simulator} cannot vary {', '.join(missing)}; it can vary {', '.join(known) or 'nothing'}")

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.record.rollout import F64, U8
+from pipelines.record.sights import Sight
 from pipelines.record.spec import GlBackend
 from schemas.errors import DependencyError, UsageError
 
@@ -163,6 +164,35 @@ class Photographer:
         is_geom = kinds == int(mujoco.mjtObj.mjOBJ_GEOM)
         seen_bodies = np.where(is_geom, self._body_of_geom[np.where(is_geom, ids, 0)], np.uint8(0))
         return _upright(np.where((kinds == PROP) & (ids == PROP), np.uint8(self.model.nbody + 1), seen_bodies), view)
+
+    def depths(self, data: Any, view: View | FreeView) -> npt.NDArray[np.uint16]:
+        """Return per pixel the distance along the optical axis, uint16[height, width] millimetres; 0 beyond 65.535 m."""
+        self._renderer.enable_depth_rendering()
+        try:
+            self._look(data, view, sites=False)
+            metres = self._renderer.render()
+        finally:
+            self._renderer.disable_depth_rendering()
+        return np.asarray(_upright(np.where(metres < 65.535, np.rint(metres * 1000), 0).astype(np.uint16), view))
+
+    def sight(self, view: View | FreeView, point: F64) -> Sight:
+        """Return where the picture drawn last, of `view`, was taken from, and where in it a world point is."""
+        import mujoco
+
+        camera = mujoco.mjv_averageCamera(*self._renderer.scene.camera)
+        ahead, up = np.array(camera.forward, np.float64), np.array(camera.up, np.float64)
+        right, away = np.cross(ahead, up), np.asarray(point) - camera.pos
+        tall = float(camera.frustum_top - camera.frustum_bottom)
+        focal, depth = camera.frustum_near * self.height / tall, float(away @ ahead)
+        centre = np.array([(self.width - 1) / 2, self.height * camera.frustum_top / tall - 0.5])
+        pixel = centre + (np.array([away @ right, -(away @ up)]) * focal / depth if depth > 0 else np.nan)
+        turned = isinstance(view, View) and view.upside_down
+        if turned:
+            centre, pixel = (np.array([self.width, self.height]) - 1 - v for v in (centre, pixel))
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([-right, up, ahead] if turned else [right, -up, ahead], axis=1)
+        pose[:3, 3] = camera.pos
+        return Sight(np.array([focal, focal, *centre]), pose, pixel)
 
     def intrinsics(self, view: View) -> tuple[float, ...]:
         """Return the row-major 3x3 pinhole matrix of `view` in pixels; pixel centres have integer coordinates."""

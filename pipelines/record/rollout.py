@@ -15,14 +15,15 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 SEGMENTATION = "segmentation."  # prefix of the camera that carries a camera's masks
+DEPTH = "depth."  # likewise, distances in millimetres
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Segmentation of one camera: `steps` int32[M] says at which steps `images` uint8[M, H, W] were taken."""
+    """Segmentation or depth of one camera: `steps` int32[M] says at which steps `images` uint8 or uint16 [M, H, W] were taken."""
 
     steps: npt.NDArray[np.int32]
-    images: U8
+    images: npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Rollout:
         columns: per feature of the contract an array [T, size].
         reward: float32[T], of the interval that starts at each step.
         frames: per camera uint8[T, H, W, 3], RGB, upright; frame i is what step i sees.
-        masks: per segmentation camera.
+        masks: per segmentation or depth camera.
         streams: irregular and privileged signals.
         attributes: JSON-ready facts about this episode.
         changed: the factor that a counterfactual changed; empty for what was really played.

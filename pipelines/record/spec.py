@@ -29,6 +29,7 @@ class RecordSpec:
         hz: recorded steps per second; must divide the simulator's control rate (Meta-World 80, PushT 100).
         cameras: which of `front`, `wrist` and `ego` (a head that looks over the table and follows the work) to render.
         segmentation_hz: about how often to take the privileged segmentation masks (every so many steps); 0 takes none.
+        depth_hz: about how often to take privileged depth (Meta-World only); 0 takes none.
         gl: OpenGL platform for MuJoCo.
         settle_s: seconds recorded after the task first succeeds.
         pace: share of the expert's commanded translation, in (0, 1]. Meta-World's experts move at up to 1 m/s and finish within
@@ -54,6 +55,7 @@ class RecordSpec:
     policy: str = ""
     factors: Factors = UNVARIED
     counterfactual: tuple[str, ...] = ()
+    depth_hz: float = 0
 
     def __post_init__(self) -> None:
         """Refuse what no simulator could record.
@@ -69,6 +71,7 @@ class RecordSpec:
         known = bool(self.cameras) and set(self.cameras) <= set(CAMERAS) and len(set(self.cameras)) == len(self.cameras)
         _check("cameras", self.cameras, known, f"one or more of {CAMERAS}, each once")
         _check("segmentation_hz", self.segmentation_hz, self.segmentation_hz >= 0, "0 or more")
+        _check("depth_hz", self.depth_hz, self.depth_hz >= 0, "0 or more")
         _check("tasks", self.tasks, len(set(self.tasks)) == len(self.tasks), "without repetition")
         _check("settle_s", self.settle_s, 0 <= self.settle_s <= 10, "0 to 10 seconds")
         _check("pace", self.pace, 0 < self.pace <= 1, "above 0, at most 1")
@@ -88,10 +91,15 @@ class RecordSpec:
         """Steps from one segmentation mask to the next; 0 where none are taken."""
         return max(1, round(self.hz / self.segmentation_hz)) if self.segmentation_hz else 0
 
+    @property
+    def depth_every(self) -> int:
+        """Steps from one depth picture to the next; 0 where none are taken."""
+        return max(1, round(self.hz / self.depth_hz)) if self.depth_hz else 0
+
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values; factors only where something varies, so that plain recordings stay as they always were."""
-        plain = {name: value for name, value in asdict(self).items() if name not in ("factors", "counterfactual")}
-        varied = {"factors": self.factors.to_dict(), "counterfactual": self.counterfactual}
+        """Return JSON-ready values; factors and depth only where there are any, so that plain recordings stay as they always were."""
+        plain = {name: value for name, value in asdict(self).items() if name not in ("factors", "counterfactual", "depth_hz")}
+        varied = {"factors": self.factors.to_dict(), "counterfactual": self.counterfactual, "depth_hz": self.depth_hz}
         return plain | {name: value for name, value in varied.items() if value}
 
     @classmethod

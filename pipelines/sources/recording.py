@@ -101,7 +101,8 @@ def _read_episode(folder: Path, contract: Contract, simulator: str) -> EpisodeDr
     _check_seals(folder, facts)
     steps = _read_steps(folder, contract, facts)
     tracks = tuple(
-        _masks(folder, camera, facts) if camera.role == "segmentation" else _video(folder, camera) for camera in contract.cameras
+        _masks(folder, camera, facts) if camera.role in ("segmentation", "depth") else _video(folder, camera)
+        for camera in contract.cameras
     )
     return EpisodeDraft(
         folder.name, steps, tracks, streams=_read_streams(folder), success=facts.success,
@@ -160,12 +161,14 @@ def _video(folder: Path, camera: Camera) -> TrackDraft:
 
 
 def _masks(folder: Path, camera: Camera, facts: Facts) -> TrackDraft:
-    """Return the PNG files of one camera as packets; their names are their times."""
+    """Return the PNG files of one segmentation or depth camera as packets; their names are their times."""
     names = sorted(name for name in facts.files if name.startswith(f"{camera.name}/"))
     if strange := [name for name in names if not Path(name).stem.isdecimal()]:
         raise MalformedSourceError(f"{folder / strange[0]}: a mask is named after its time in nanoseconds", uri=str(folder))
     times = np.array([int(Path(name).stem) for name in names], np.int64)
     data = [inside(folder, name).read_bytes() for name in names]
     count = len(data)
-    header = CodecHeader("png", width=camera.width, height=camera.height, pix_fmt="gray")
+    header = CodecHeader(
+        "png", width=camera.width, height=camera.height, pix_fmt="gray16be" if camera.role == "depth" else "gray"
+    )
     return TrackDraft(camera.name, header, np.arange(count, dtype=np.int32), times, np.ones(count, bool), data)
