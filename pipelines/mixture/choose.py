@@ -13,6 +13,7 @@ from catalog.tables import Catalog
 from pipelines.loader.episode import EpisodeView
 from pipelines.loader.fields import fields_of, reach_of
 from pipelines.mixture.index import Split
+from pipelines.mixture.scores import ScoreReader
 from pipelines.mixture.weights import Weighted, weigh_source, weighted_columns
 from pipelines.shards.reader import open_shard
 from schemas.contract import Contract
@@ -75,8 +76,7 @@ def choose_source(catalog: Catalog, spec: MixtureSpec, source: SourceSpec, pins:
     Raises:
         UsageError: the selector does not parse or chooses nothing, or no train step is left.
     """
-    more = weighted_columns(spec)
-    wanted = None if more is None else (*INDEX_COLUMNS, spec.split.by, "task", *more)
+    wanted = (*INDEX_COLUMNS, spec.split.by, *(["task"] if spec.unit == "tokens" else []), *weighted_columns(spec))
     try:
         rows = select_episodes(catalog, source.selector, pins, wanted)
     except UsageError as error:
@@ -106,9 +106,9 @@ def within(lake: Lake, chosen: Chosen, contracts: dict[str, Contract], windows: 
     return found
 
 
-def weigh(lake: Lake, chosen: Chosen, pins: dict[str, int | None], spec: MixtureSpec) -> Chosen:
+def weigh(lake: Lake, chosen: Chosen, scores: ScoreReader, spec: MixtureSpec) -> Chosen:
     """Give every train step its weight; see `pipelines.mixture.weights.weigh_source` for what is refused."""
-    weighted = weigh_source(lake, pins, spec, chosen.spec.name, chosen.train)
+    weighted = weigh_source(lake, scores, spec, chosen.spec.name, chosen.train)
     return replace(chosen, train=weighted.rows, weighted=weighted)
 
 

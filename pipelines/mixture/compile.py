@@ -15,6 +15,7 @@ from catalog.tables import Catalog
 from pipelines.mixture.choose import Chosen, choose_source, weigh, whole_windows, within
 from pipelines.mixture.index import Index, build_index
 from pipelines.mixture.plan import Phase, Plan, PlanSource, pack_blocks
+from pipelines.mixture.scores import ScoreReader
 from pipelines.mixture.shares import SourceShare, explain, unit_note, weights_note
 from pipelines.mixture.stretches import Stretch, resolve
 from pipelines.mixture.units import units_per_draw
@@ -82,7 +83,8 @@ def compile_mixture(lake: Lake, spec: MixtureSpec) -> Compiled:
     if spec.windows.edge == "drop":
         chosen = [within(lake, c, contracts, spec.windows) for c in chosen]
     if spec.weights:
-        chosen = [weigh(lake, c, pins, spec) for c in chosen]
+        scores = ScoreReader(catalog, pins.get("scores"))
+        chosen = [weigh(lake, c, scores, spec) for c in chosen]
     index = build_index([part for c in chosen for part in c.parts()])
     per_draw = units_per_draw(lake, spec, chosen, contracts)
     stretches = resolve(spec, [c.items for c in chosen], per_draw)

@@ -28,28 +28,40 @@ class Scores:
     rows: pl.DataFrame
 
 
-def read_scores(catalog: Catalog, term: WeightSpec, version: int | None = None) -> Scores:
-    """Return the score a term names, in its newest version or the one the term names.
+class ScoreReader:
+    """The scores of one catalog at one version, each read once for all sources of a mixture."""
 
-    Raises:
-        UsageError: the catalog has no such score.
-    """
-    every = catalog.scan("scores", version)
-    known = every.filter(pl.col("method") == term.score)
-    newest = known.group_by("fingerprint").agg(pl.col("committed_ns").max()).sort("committed_ns", "fingerprint").collect()
-    prints = newest["fingerprint"].to_list()
-    if term.fingerprint:
-        prints = [p for p in prints if p.startswith(term.fingerprint)]
-    if not prints:
-        methods = every.select("method").unique().sort("method").collect()["method"].to_list()
-        version_text = f" with fingerprint {term.fingerprint}" if term.fingerprint else ""
-        raise UsageError(
-            f"there is no score {term.score!r}{version_text}; the catalog has {', '.join(methods) or 'none'}: "
-            "compute it (`cotrain weigh`, `cotrain curate`), or name another"
+    def __init__(self, catalog: Catalog, version: int | None = None) -> None:
+        self._catalog, self._version = catalog, version
+        self._known: dict[tuple[str, str], Scores] = {}
+
+    def __call__(self, term: WeightSpec) -> Scores:
+        """Return the score a term names, in its newest version or the one the term names.
+
+        Raises:
+            UsageError: the catalog has no such score.
+        """
+        key = (term.score, term.fingerprint)
+        if key not in self._known:
+            self._known[key] = self._read(*key)
+        return self._known[key]
+
+    def _read(self, method: str, wanted: str) -> Scores:
+        every = self._catalog.scan("scores", self._version)
+        known = every.filter(pl.col("method") == method)
+        newest = known.group_by("fingerprint").agg(pl.col("committed_ns").max()).sort("committed_ns", "fingerprint").collect()
+        prints = [p for p in newest["fingerprint"].to_list() if p.startswith(wanted)]
+        if not prints:
+            methods = every.select("method").unique().sort("method").collect()["method"].to_list()
+            raise UsageError(
+                f"there is no score {method!r}{f' with fingerprint {wanted}' if wanted else ''}; the catalog has "
+                f"{', '.join(methods) or 'none'}: compute it (`cotrain weigh`, `cotrain curate`), or name another"
+            )
+        mine = known.filter(pl.col("fingerprint") == prints[-1]).select(
+            "episode_id", "start_ns", "end_ns", "value", "committed_ns"
         )
-    mine = known.filter(pl.col("fingerprint") == prints[-1]).sort("committed_ns", descending=True, maintain_order=True)
-    rows = mine.unique(["episode_id", "start_ns"], keep="first").select("episode_id", "start_ns", "end_ns", "value")
-    return Scores(term.score, prints[-1], rows.sort("episode_id", "start_ns").collect())
+        latest = mine.sort("committed_ns", descending=True, maintain_order=True).unique(["episode_id", "start_ns"], keep="first")
+        return Scores(method, prints[-1], latest.drop("committed_ns").collect())
 
 
 def step_values(lake: Lake, rows: pl.DataFrame, scores: Sequence[Scores]) -> tuple[pl.DataFrame, list[F64]]:
@@ -60,8 +72,8 @@ def step_values(lake: Lake, rows: pl.DataFrame, scores: Sequence[Scores]) -> tup
         rows: episodes: `episode_id`, `dataset`, `shard`, `first_row`, `steps`, `duration_s`, `control_hz`.
         scores: to look up.
     """
-    whole = [_whole(s, rows) for s in scores]
-    spans = [_spans(s, rows) for s in scores]
+    parted = [_parted(s, rows) for s in scores]
+    whole, spans = [w for w, _ in parted], [s for _, s in parted]
     cut = pl.concat([s.select("episode_id") for s in spans]).unique() if spans else pl.DataFrame({"episode_id": []})
     if cut.is_empty():
         return rows, whole
@@ -100,25 +112,19 @@ def _cut(
     return [(number, a, b - a, values[a].tolist()) for a, b in pairwise(bounds)]
 
 
-def _whole(scores: Scores, rows: pl.DataFrame) -> F64:
-    """Return the value of each row whose episode is scored as a whole, float64[rows]."""
-    mine = _with_length(scores, rows).filter(_covers_all()).select("episode_id", "value")
-    found = rows.select("episode_id").join(mine, on="episode_id", how="left", maintain_order="left")
-    return found["value"].fill_null(np.nan).to_numpy()
-
-
-def _spans(scores: Scores, rows: pl.DataFrame) -> pl.DataFrame:
-    return _with_length(scores, rows).filter(~_covers_all()).sort("episode_id", "start_ns")
-
-
-def _with_length(scores: Scores, rows: pl.DataFrame) -> pl.DataFrame:
+def _parted(scores: Scores, rows: pl.DataFrame) -> tuple[F64, pl.DataFrame]:
+    """Return the value of each row whose episode is scored as a whole, float64[rows], and the spans of the others."""
     lengths = rows.select("episode_id", "duration_s", "control_hz").unique("episode_id")
-    counted = scores.rows.with_columns(spans=pl.len().over("episode_id"))
-    return counted.join(lengths, on="episode_id", how="inner")
+    mine = scores.rows.join(lengths, on="episode_id", how="inner")
+    several = mine.filter(mine["episode_id"].is_duplicated())["episode_id"].unique()
+    is_whole = mine.select(_covers_all() & ~pl.col("episode_id").is_in(several.implode())).to_series()
+    values = mine.filter(is_whole).select("episode_id", "value")
+    found = rows.select("episode_id").join(values, on="episode_id", how="left", maintain_order="left")
+    return found["value"].fill_null(np.nan).to_numpy(), mine.filter(~is_whole).sort("episode_id", "start_ns")
 
 
 def _covers_all() -> pl.Expr:
-    """Tell whether a score speaks for its whole episode: its only row, and to within a step of both ends."""
+    """Tell whether a score covers its episode to within a step of both ends; the only row of an episode then speaks for all of it."""
     step = SECOND / pl.col("control_hz").fill_null(1.0)
     end = pl.col("end_ns").is_null() | (pl.col("end_ns") + step >= pl.col("duration_s").fill_null(0.0) * SECOND)
-    return (pl.col("spans") == 1) & (pl.col("start_ns") <= 0) & end
+    return (pl.col("start_ns") <= 0) & end

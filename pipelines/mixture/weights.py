@@ -1,6 +1,5 @@
 """The weights of a source: its episodes cut into runs of equal weight, and a refusal where too little of them would be left."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +8,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from catalog.lake import Lake
-from catalog.tables import Catalog
-from pipelines.mixture.scores import Scores, read_scores, step_values
+from pipelines.mixture.scores import ScoreReader, step_values
 from schemas.errors import InfeasibleMixtureError, UsageError
 from schemas.mixture import MixtureSpec, ResamplingSpec, WeightSpec
+from schemas.tables import EPISODES
 from transforms.resampling import UNIT, Copies, drawn_start, effective_size, whole_weights
 from transforms.weights import Term, combine, evaluate
 
@@ -42,12 +41,12 @@ def terms_of(spec: MixtureSpec, source: str) -> list[WeightSpec]:
     return [term for term in spec.weights if not term.sources or source in term.sources]
 
 
-def weigh_source(lake: Lake, pins: Mapping[str, int | None], spec: MixtureSpec, source: str, rows: pl.DataFrame) -> Weighted:
+def weigh_source(lake: Lake, scores: ScoreReader, spec: MixtureSpec, source: str, rows: pl.DataFrame) -> Weighted:
     """Weigh the train episodes of a source.
 
     Args:
-        lake: where scores and shards are.
-        pins: table versions to read.
+        lake: where shards are.
+        scores: reads them.
         spec: of the mixture.
         source: its name.
         rows: its episodes, with every column of `episodes` that terms and `resampling.by` name.
@@ -59,7 +58,7 @@ def weigh_source(lake: Lake, pins: Mapping[str, int | None], spec: MixtureSpec, 
     terms = terms_of(spec, source)
     if not terms:
         return Weighted(rows.with_columns(weight=pl.lit(UNIT, pl.Int64)), 1.0, 1.0, int(rows["steps"].sum()))
-    known = [None if t.column else read_scores(Catalog(lake), t, pins.get("scores")) for t in terms]
+    known = [None if t.column else scores(t) for t in terms]
     runs, values = step_values(lake, rows, [s for s in known if s is not None])
     columns = iter(values)
     evaluated = [
@@ -124,11 +123,21 @@ def _check_retention(source: str, limits: ResamplingSpec, rows: pl.DataFrame, ke
         )
 
 
-def weighted_columns(spec: MixtureSpec) -> Sequence[str] | None:
-    """Return the columns of `episodes` that weighing needs beyond those of an index; None: all, since an expression may name any."""
-    if any(term.column for term in spec.weights):
-        return None
-    return ("duration_s", "control_hz", spec.resampling.by) if spec.weights else ()
+def weighted_columns(spec: MixtureSpec) -> tuple[str, ...]:
+    """Return the columns of `episodes` that weighing needs beyond those of an index.
 
-
-__all__ = ["Scores", "Weighted", "terms_of", "weigh_source", "weighted_columns"]
+    Raises:
+        UsageError: an expression does not parse, or names a column that `episodes` does not have.
+    """
+    if not spec.weights:
+        return ()
+    named: list[str] = []
+    for term in spec.weights:
+        if term.column:
+            try:
+                named += pl.sql_expr(term.column).meta.root_names()
+            except PolarsError as error:
+                raise UsageError(f"weights.column {term.column!r} is no SQL expression: {error}") from error
+    if unknown := sorted(set(named) - set(EPISODES.schema.names)):
+        raise UsageError(f"weights.column names {', '.join(unknown)}; `episodes` has {', '.join(EPISODES.schema.names)}")
+    return ("duration_s", "control_hz", spec.resampling.by, *named)

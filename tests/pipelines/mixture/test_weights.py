@@ -142,7 +142,7 @@ def test_terms_of_expressions_apply_to_their_sources_alone(scored):
     assert not np.array_equal(*items)  # its items are copies now, so it has an order of its own
     other = compile_mixture(scored, toy_spec(weights=(replace(term, strength=2.0),), resampling=LOOSE)).plan.draw(np.arange(900))
     assert np.array_equal(other.item[other.source == 1], items[1])  # which the weights of others do not disturb
-    with pytest.raises(UsageError, match="expression 'nosuch' fails"):
+    with pytest.raises(UsageError, match="names nosuch; `episodes` has"):
         compile_mixture(scored, only_a("x", WeightSpec(column="nosuch")))
 
 
