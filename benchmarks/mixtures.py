@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.harness import goal, machine, measure, take_turns
+from benchmarks.harness import goal, main, measure, take_turns
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.mixture.plan import Phase, Plan, PlanSource
