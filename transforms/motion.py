@@ -29,7 +29,7 @@ class RateRule:
         v_on: a translation is on above this speed, m/s.
         w_on: a rotation or joint is on above this speed, rad/s.
         share: and above this share of the summed speed of its group.
-        off: once on, an axis stays on down to this fraction of both thresholds.
+        off: a stretch is on as far as it stays above this fraction of both thresholds.
         min_s: an axis that is on for less is off.
         merge_s: a pause shorter than this is bridged.
         grip_on: a gripper moves if its opening (0..1) changes by more than this over the window.
@@ -48,8 +48,8 @@ class RateRule:
     v_on: float = 0.05
     w_on: float = 0.25
     share: float = 0.25
-    off: float = 0.8
-    min_s: float = 0.2
+    off: float = 0.9
+    min_s: float = 0.3
     merge_s: float = 0.15
     grip_on: float = 0.1
     base_v_on: float = 0.05
@@ -174,8 +174,9 @@ def needs(rates: F64, limits: Thresholds) -> F64:
 def decide(rates: F64, need: F64, limits: Thresholds, starts: I64, ok: BOOL) -> I8:
     """Decide which axes are on, with hysteresis: int8[A, G] of -1, 0, 1.
 
-    An axis turns on above its need and stays on, in the same direction, down to `off` times it. Where no axis of a group turns on
-    although one exceeds its absolute threshold, the strongest does: the share rule never silences a whole group.
+    A stretch of one direction above `off` times its need is on as a whole if any sample of it exceeds the need: the same forwards
+    and backwards in time. Where no axis of a group exceeds its need although one exceeds its absolute threshold, the strongest does:
+    the share rule never silences a whole group.
 
     Args:
         rates: float64[A, G].
@@ -191,13 +192,12 @@ def decide(rates: F64, need: F64, limits: Thresholds, starts: I64, ok: BOOL) -> 
         _strongest(hit, size, limits, ok)
         sign = np.sign(rates)
     sign = np.nan_to_num(sign).astype(np.int8)
-    # What a sample says stands until the next one that says something: turned on, fallen below `off`, or reversed.
-    says = hit | ~stay
-    says[:, 1:] |= sign[:, 1:] != sign[:, :-1]
-    says[:, starts[:-1]] = True
-    last = np.where(says, np.arange(rates.shape[1], dtype=np.int32), np.int32(0))
-    np.maximum.accumulate(last, axis=1, out=last)
-    return np.take_along_axis(np.where(hit, sign, np.int8(0)), last, 1)
+    sign *= stay | hit
+    flat, begins = sign.reshape(-1), np.zeros(sign.shape, bool)
+    begins[:, starts[:-1]] = True
+    first, length = runs(_changes(flat) | begins.reshape(-1))
+    on = np.logical_or.reduceat(hit.reshape(-1), first) if len(first) else np.empty(0, bool)
+    return np.repeat(np.where(on, flat[first], np.int8(0)), length).reshape(sign.shape)
 
 
 def clean(signs: I8, starts: I64, *, min_samples: int, merge_samples: int) -> I8:

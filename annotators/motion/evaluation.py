@@ -5,7 +5,6 @@ frames) go the same way as the annotator, and a gate that its twin passes shows 
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -25,26 +24,26 @@ from annotators.evaluation import (
     total_variation,
     verdict,
 )
+from annotators.motion.kinematic_gates import KINEMATIC, Labeller, kinematic_gates
 from annotators.motion.labels import StepLabels
-from annotators.motion.probe import displacements, is_absolute, noisy, reference, resampled
+from annotators.motion.probe import is_absolute, noisy, resampled
 from annotators.motion.read import step_column
 from annotators.motion.source import MotionSource
 from transforms.grid import BOOL, runs
 from transforms.rotation import F64
 
 RATES = (5, 10, 20, 30, 50)
-TV_GOAL, FLIP_GOAL, AUC_GOAL, STILL_GOAL, AGREEMENT_GOAL = 0.05, 0.03, 0.60, 0.40, 0.90
-NOISE_M, NOISE_DEG = 0.001, 1.0
+TV_GOAL, FLIP_GOAL, AUC_GOAL, STILL_GOAL = 0.05, 0.03, 0.60, 0.40
+NOISE_M, NOISE_DEG, NOISES = 0.001, 1.0, 4
+SURE = 0.05  # margin of a label that hangs on no threshold
 CLUSTERS = 64
 if TYPE_CHECKING:
     from annotators.motion.language_motion import LanguageMotion
 
-type Labeller = Callable[[Batch], StepLabels | str]
-
 
 def evaluate_motion(annotator: "LanguageMotion", batch: Batch, label: Labeller | None = None) -> tuple[QualityReport, ...]:
     """Return every report of sheet 3.4; `label` replaces the annotator's own labels, to put a twin in its place."""
-    names = ("rate_invariance", "noise_flip_rate", "hold_still_share", "kinematic_agreement", "predictiveness")
+    names = ("rate_invariance", "noise_flip_rate", "hold_still_share", *KINEMATIC, "predictiveness")
     usable = annotator.usable(batch.contract)
     if isinstance(usable, str):
         return tuple(not_measurable(n, usable) for n in names)
@@ -57,9 +56,7 @@ def evaluate_motion(annotator: "LanguageMotion", batch: Batch, label: Labeller |
         rate_invariance(mine, batch, source, {"ecot_verbatim": ecot}),
         noise_flip_rate(mine, batch, source, {"ecot_verbatim": ecot}),
         hold_still_share(mine, batch, {"ecot_verbatim": ecot}),
-        kinematic_agreement(
-            mine, batch, source, turn, annotator.config.window_s, {"ecot_verbatim": ecot, "shuffled": shuffled(mine)}
-        ),
+        *kinematic_gates(mine, batch, source, turn, annotator.config, {"ecot_verbatim": ecot, "shuffled": shuffled(mine)}),
         predictiveness(mine, batch, source, {"ecot_verbatim": ecot, "shuffled": shuffled(mine)}),
     )
 
@@ -97,28 +94,36 @@ def rate_invariance(label: Labeller, batch: Batch, source: MotionSource, baselin
 
 
 def noise_flip_rate(label: Labeller, batch: Batch, source: MotionSource, baselines: dict[str, Labeller | None]) -> QualityReport:
-    """Share of steps whose code changes under noise of 1 mm and 1 degree (root mean square, per point and per turn or joint); the margin must tell which."""
+    """Share of steps whose code changes under noise, mean of four draws; the margin must tell which.
+
+    Noise of 1 mm and 1 degree is root mean square, per point and per turn or joint.
+    """
     goal = f"below {FLIP_GOAL}, and the margin tells flips from others (AUC above {AUC_GOAL})"
     if not is_absolute(source):
         return not_measurable("noise_flip_rate", "commands carry no sensor noise", goal)
-    disturbed = noisy(batch, source, NOISE_M, NOISE_DEG, seed=1)
-    harder = noisy(batch, source, NOISE_M * 3**0.5, NOISE_DEG * 3**0.5, seed=1)
+    views = [noisy(batch, source, NOISE_M, NOISE_DEG, seed) for seed in range(NOISES)]
+    harder = noisy(batch, source, NOISE_M * 3**0.5, NOISE_DEG * 3**0.5, seed=0)
 
-    def measure(how: Labeller, view: Batch) -> tuple[StepLabels, BOOL, BOOL]:
-        before, after = _labels(how, batch), _labels(how, view)
-        both = (before.reason == 0) & (after.reason == 0)
-        return before, both, (before.code != after.code).any(0) & both
+    def measure(how: Labeller, disturbed: list[Batch]) -> tuple[StepLabels, BOOL, BOOL]:
+        """Return the labels, and per draw (laid end to end) which steps have one before and after and which of them changed."""
+        before = _labels(how, batch)
+        after = [_labels(how, view) for view in disturbed]
+        both = np.stack([(before.reason == 0) & (a.reason == 0) for a in after])
+        return before, both, np.stack([(before.code != a.code).any(0) for a in after]) & both
 
-    before, both, flipped = measure(label, disturbed)
-    value, ci = ratio(_per_episode(batch, flipped), _per_episode(batch, both))
-    others = {n: _share(*measure(how, disturbed)[1:]) for n, how in baselines.items() if how is not None}
-    judged = both & np.isfinite(before.margin)
-    auc = area_under_roc(-before.margin[judged], flipped[judged])
+    before, both, flipped = measure(label, views)
+    value, ci = ratio(_per_episode(batch, flipped.sum(0)), _per_episode(batch, both.sum(0)))
+    others = {n: _share(*measure(how, views)[1:]) for n, how in baselines.items() if how is not None}
+    judged, margin = both & np.isfinite(before.margin), np.tile(before.margin, (NOISES, 1))
+    auc = area_under_roc(-margin[judged], flipped[judged])
+    sure = judged & (margin > SURE)
     detail = {
         "margin_predicts_flips_auc": known(auc),
-        "with_that_noise_per_coordinate": _share(*measure(label, harder)[1:]),
+        "with_that_noise_per_coordinate": _share(*measure(label, [harder])[1:]),
+        f"flips_where_margin_above_{SURE}": _share(sure, flipped & sure),
+        f"share_with_margin_above_{SURE}": _share(judged, sure),
     }
-    rows, gate = int(both.sum()), verdict(value < FLIP_GOAL and not auc <= AUC_GOAL)  # NaN: nothing flips, or no margin
+    rows, gate = int(both[0].sum()), verdict(value < FLIP_GOAL and not auc <= AUC_GOAL)  # NaN: nothing flips, or no margin
     return QualityReport(
         "noise_flip_rate", value, ci, len(batch.episodes), rows, "all", others, gate, "noise added to the recording",
         goal, detail,
@@ -158,58 +163,6 @@ def hold_still_share(label: Labeller, batch: Batch, baselines: dict[str, Labelle
     )
 
 
-def kinematic_agreement(
-    label: Labeller, batch: Batch, source: MotionSource, turn: F64 | None, window_s: float, baselines: dict[str, Labeller | None]
-) -> QualityReport:
-    """Share of moving steps whose dominant axis of displacement is on, with the right sign.
-
-    The displacement comes from raw positions by another formula: plain interpolation, no grid, no filter, no share rule.
-    """
-    goal = f"at least {AGREEMENT_GOAL}"
-    found = reference(batch, source)
-    if isinstance(found, str) or turn is None:
-        return not_measurable(
-            "kinematic_agreement", found if isinstance(found, str) else "told in the end effector's own axes", goal
-        )
-    positions, rows, told_by = found
-    speed = displacements(batch, positions, window_s) / window_s
-    if source.arms:
-        speed = np.concatenate([turn @ speed[i : i + 3] for i in range(0, len(speed), 3)])
-
-    labels = _labels(label, batch)
-    scaled = np.nan_to_num(np.abs(speed) / labels.on[list(rows), None])
-    best, here = np.argmax(scaled, 0), np.arange(speed.shape[1])
-    moves = (scaled.max(0) > 1) & np.isfinite(speed).all(0)
-
-    def measure(told: StepLabels) -> tuple[BOOL, BOOL]:
-        moving = moves & (told.reason == 0)
-        return moving, moving & (told.code[list(rows)][best, here] == np.sign(speed[best, here]))
-
-    moving, right = measure(labels)
-    value, ci = ratio(_per_episode(batch, right), _per_episode(batch, moving))
-    others = {}
-    for name, how in baselines.items():
-        if how is not None:
-            base, hits = measure(_labels(how, batch))
-            others[name] = _share(base, hits)
-    detail = {"f1": _f1(labels, speed, rows)}
-    steps = int(moving.sum())
-    gate = verdict(value >= AGREEMENT_GOAL) if steps else "not-measurable"
-    return QualityReport(
-        "kinematic_agreement",
-        value if steps else None,
-        ci,
-        len(batch.episodes),
-        steps,
-        "all",
-        others,
-        gate,
-        told_by,
-        goal,
-        detail,
-    )
-
-
 def predictiveness(label: Labeller, batch: Batch, source: MotionSource, baselines: dict[str, Labeller | None]) -> QualityReport:
     """How much the code lowers the error of a linear action predictor: 1 - error(o, code) / error(o), held-out episodes.
 
@@ -228,6 +181,8 @@ def predictiveness(label: Labeller, batch: Batch, source: MotionSource, baseline
     a = step_column(batch.steps.column(action.name)).T
     labels = _labels(label, batch)
     use = (labels.reason == 0) & np.isfinite(o).all(1) & np.isfinite(a).all(1)
+    if not use.any():
+        return not_measurable("predictiveness", "no step has a motion", goal)
     part = np.repeat(folds(batch.episodes), np.diff(batch.starts))
 
     def measure(extra: F64) -> tuple[float, tuple[float, float] | None]:
@@ -309,25 +264,6 @@ def _lengths(labels: StepLabels, batch: Batch) -> dict[str, float]:
     step = np.median(np.diff(batch.t_ns)) * 1e-9 if len(batch.t_ns) > 1 else 0.0
     held = length[labels.reason[first] == 0] * step
     return {f"run_seconds_p{q}": float(np.percentile(held, q)) for q in (10, 50, 90)} if len(held) else {}
-
-
-def _f1(labels: StepLabels, speed: F64, rows: tuple[int, ...]) -> dict[str, float]:
-    """F1 of each axis being on with the right sign, against the thresholds and the share rule on the raw displacement."""
-    use = (labels.reason == 0) & np.isfinite(speed).all(0)
-    result: dict[str, float] = {}
-    for place, row in enumerate(rows):
-        group = [
-            p for p, r in enumerate(rows) if labels.axes[r].who == labels.axes[row].who and labels.axes[r].kind == "translation"
-        ]
-        share = 0.25 * np.abs(speed[group or [place]]).sum(0)[use] if group else 0.0
-        size = np.abs(speed[place, use])
-        truth = np.where((size > labels.on[row]) & (size > share), np.sign(speed[place, use]), 0)
-        told = labels.code[row, use]
-        hits = int(((told == truth) & (truth != 0)).sum())
-        total = int((told != 0).sum() + (truth != 0).sum())
-        if total:
-            result[labels.axes[row].name] = 2 * hits / total
-    return result
 
 
 def _one_hot(code: npt.NDArray[np.int8]) -> F64:

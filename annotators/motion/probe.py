@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
-from annotators.motion.read import step_column
+from annotators.motion.read import read_slots, step_column
 from annotators.motion.source import MotionSource, Slot, find_source
 from schemas.contract import Contract, Rotation
 from transforms.grid import make_grid
-from transforms.rotation import F64, as_quat, continuous, exp, from_quat, multiply
+from transforms.rotation import F64, as_quat, conjugate, continuous, exp, from_quat, log, multiply, slerp
 
 SECOND = 1_000_000_000
 
@@ -96,6 +96,48 @@ def displacements(batch: Batch, positions: F64, seconds: float) -> F64:
             moved = np.interp(later, t[a:b], positions[row, a:b]) - positions[row, a:b]
             result[row, a:b] = np.where(inside, moved, np.nan)
     return result
+
+
+def true_rates(batch: Batch, source: MotionSource, turn: F64, seconds: float, hz: int) -> dict[int, F64]:
+    """Return the true rates of arms by their row in the code, float64[N] at every 1 / `hz` of each episode; NaN past the end.
+
+    Translations and rotations per second in the frame that `turn` leads to, grippers per window; all from raw samples.
+    """
+    values = read_slots(batch, source)[0]
+    found: dict[int, list[F64]] = {}
+    for a, b in zip(batch.starts[:-1], batch.starts[1:], strict=True):
+        t: F64 = (batch.t_ns[a:b] - batch.t_ns[a]).astype(np.float64) * 1e-9
+        now: F64 = np.arange(int(t[-1] * hz + 1e-6) + 1, dtype=np.float64) / hz
+        past = now + seconds > t[-1] + 1e-9
+        for at, arm in enumerate(source.arms):
+            rates = [turn @ _moved(values[arm.position][:, a:b], t, now, seconds) / seconds]
+            if arm.rotation is not None:
+                q = as_quat(values[arm.rotation][:, a:b], _rotation(arm.rotation))
+                rates.append(turn @ _turned(q, t, now, seconds) / seconds)
+            for row, rate in enumerate(np.concatenate(rates)):
+                found.setdefault(7 * at + row, []).append(np.where(past, np.nan, rate))
+            if arm.gripper is not None:
+                grip = _moved(values[arm.gripper][:, a:b].mean(0)[None], t, now, seconds)[0]
+                found.setdefault(7 * at + 6, []).append(np.where(past, np.nan, grip))
+    return {row: np.concatenate(parts) for row, parts in found.items()}
+
+
+def _moved(p: F64, t: F64, now: F64, seconds: float) -> F64:
+    """Change of float64[D, T] sampled at `t` from each of `now` to `seconds` later, by plain interpolation."""
+    return np.stack([np.interp(now + seconds, t, row) - np.interp(now, t, row) for row in p])
+
+
+def _turned(q: F64, t: F64, now: F64, seconds: float) -> F64:
+    """Rotation vectors, in the fixed frame, from each of `now` to `seconds` later: Log(R(t + w) R(t)^T)."""
+    before, after = (_between(q, t, when) for when in (now, np.minimum(now + seconds, t[-1])))
+    return log(multiply(after, conjugate(before)))
+
+
+def _between(q: F64, t: F64, when: F64) -> F64:
+    left = np.clip(np.searchsorted(t, when, side="right") - 1, 0, max(len(t) - 2, 0))
+    right = np.minimum(left + 1, len(t) - 1)
+    span = np.where(t[right] > t[left], t[right] - t[left], 1.0)
+    return slerp(q[:, left], q[:, right], np.clip((when - t[left]) / span, 0.0, 1.0))
 
 
 def _same_joints(contract: Contract, source: MotionSource) -> tuple[str, list[int]] | None:

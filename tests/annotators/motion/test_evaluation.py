@@ -7,7 +7,9 @@ import pytest
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport
-from annotators.motion.evaluation import evaluate_motion, rate_invariance, shuffled
+from annotators.motion.evaluation import evaluate_motion, noise_flip_rate, rate_invariance, shuffled
+from annotators.motion.kinematic_gates import reversal
+from annotators.motion.labels import REASONS, StepLabels
 from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
 from annotators.motion.probe import displacements, noisy, resampled
 from schemas.contract import Feature
@@ -34,13 +36,23 @@ def twin(batch: Batch) -> dict[str, QualityReport]:
 
 def test_every_gate_passes_on_known_motion(reports: dict[str, QualityReport]) -> None:
     assert {n: r.gate for n, r in reports.items()} == dict.fromkeys(
-        ("rate_invariance", "noise_flip_rate", "hold_still_share", "kinematic_agreement", "predictiveness"), "pass"
+        (
+            "rate_invariance", "noise_flip_rate", "hold_still_share", "kinematic_agreement", "sign_agreement", "axis_f1",
+            "reversal", "predictiveness",
+        ),
+        "pass",
+    )  # fmt: skip
+    assert set(reports["axis_f1"].detail) == {"5Hz", "10Hz", "20Hz", "30Hz", "50Hz"}
+    assert all(
+        r.ci95 and r.ci95[0] <= r.value <= r.ci95[1] for r in reports.values() if r.metric != "axis_f1" and r.value is not None
     )
-    assert all(r.ci95 and r.ci95[0] <= r.value <= r.ci95[1] for r in reports.values() if r.value is not None)
     assert {r.n_episodes for r in reports.values()} == {25}
 
 
-@pytest.mark.parametrize("metric", ["rate_invariance", "noise_flip_rate", "kinematic_agreement", "predictiveness"])
+@pytest.mark.parametrize(
+    "metric",
+    ["rate_invariance", "noise_flip_rate", "kinematic_agreement", "sign_agreement", "axis_f1", "reversal", "predictiveness"],
+)
 def test_shuffled_codes_fail(metric: str, twin: dict[str, QualityReport]) -> None:
     assert twin[metric].gate == "fail"
 
@@ -53,6 +65,41 @@ def test_a_rule_in_frames_fails_rate_invariance(batch: Batch, reports: dict[str,
     assert report.value == pytest.approx(reports["rate_invariance"].baselines["ecot_verbatim"])
     assert report.value is not None
     assert report.value > 0.5
+
+
+def test_a_margin_that_knows_nothing_fails(batch: Batch) -> None:
+    def guess(some: Batch) -> StepLabels | str:
+        labels = MOTION.label(some)
+        assert isinstance(labels, StepLabels)
+        return replace(labels, margin=np.random.default_rng(0).permutation(labels.margin))
+
+    source = MOTION.usable(batch.contract)
+    assert not isinstance(source, str)
+    report = noise_flip_rate(guess, batch, source[0], {})
+    assert report.gate == "fail"
+    assert report.detail["margin_predicts_flips_auc"] == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_rule_that_leads_in_time_is_not_the_same_backwards(batch: Batch) -> None:
+    def late(some: Batch) -> StepLabels | str:
+        labels = MOTION.label(some)
+        assert isinstance(labels, StepLabels)
+        return replace(labels, code=np.roll(labels.code, 3, axis=1))
+
+    source = MOTION.usable(batch.contract)
+    assert not isinstance(source, str)
+    assert reversal(late, batch, source[0], MOTION.config.window_s, {}).gate == "fail"
+
+
+def test_steps_near_a_threshold_may_be_left_out(batch: Batch) -> None:
+    strict = LanguageMotion(LanguageMotionConfig(min_margin=0.05))
+    every, sure = MOTION.label(batch), strict.label(batch)
+    assert isinstance(every, StepLabels)
+    assert isinstance(sure, StepLabels)
+    near = (every.reason == 0) & (every.margin < 0.05)
+    assert (sure.reason[near] == REASONS.index("near_threshold")).all()
+    assert (sure.reason[~near] == every.reason[~near]).all()
+    assert 0.005 < near.mean() < 0.2
 
 
 def test_thresholds_ten_times_too_high_hold_still(batch: Batch) -> None:
