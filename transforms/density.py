@@ -20,6 +20,7 @@ Backend = Literal["clf", "kde", "nn"]
 BACKENDS: tuple[Backend, ...] = ("clf", "kde", "nn")
 FOLDS, CLIP = 2, 0.999
 PRIOR_KERNELS = 2_000  # points of the prior whose density stands for all of it
+PER_FEATURE = 10  # target points per feature from which the classifier is free
 CHUNK = 1 << 12
 
 
@@ -84,7 +85,10 @@ def _normalised(logs: F64, near: F64, far: F64) -> Ratios:
 
 
 def _classified(near: F64, far: F64, seed: int) -> F64:
-    """Logits of a logistic regression on coordinates and their squares: exact where both sides are Gaussian."""
+    """Logits of a logistic regression on coordinates and their squares: exact where both sides are Gaussian.
+
+    The penalty grows with features per target point: with few target points the ratio stays near 1 rather than follow noise.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
     from sklearn.preprocessing import StandardScaler
@@ -92,10 +96,10 @@ def _classified(near: F64, far: F64, seed: int) -> F64:
     points = np.concatenate([near, far])
     features = np.concatenate([points, points**2], axis=1)
     is_target = np.arange(len(points)) < len(near)
-    logits = np.zeros(len(points))
+    logits, freedom = np.zeros(len(points)), min(1.0, len(near) / (PER_FEATURE * features.shape[1]))
     for fit, judged in StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(features, is_target):
         scaler = StandardScaler().fit(features[fit])
-        model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=1_000)
+        model = LogisticRegression(C=freedom, class_weight="balanced", max_iter=1_000)
         model.fit(scaler.transform(features[fit]), is_target[fit])
         logits[judged] = model.decision_function(scaler.transform(features[judged]))
     return logits[len(near) :]

@@ -27,6 +27,7 @@ from pipelines.cli import (
     standardize,
     train_tokenizer,
     verify,
+    weigh,
 )  # fmt: skip
 
 DONE, FAILED, USAGE, QUARANTINED, NOTHING = 0, 1, 2, 3, 4
@@ -54,7 +55,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, mix, export, verify, ls, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, mix, export, verify, ls, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 

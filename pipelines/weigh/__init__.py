@@ -1,0 +1,1 @@
+"""Density ratios between selections of episodes, written as scores that mixtures weigh by."""
