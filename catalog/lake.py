@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from catalog.storage import check_options, check_root, fsspec_options, storage_options
 from schemas.errors import UnsafePathError
 from schemas.ids import is_slug
 
@@ -20,24 +21,37 @@ DEFAULT_ROOT = "./lake"
 class Lake:
     """A lake's root (any fsspec URL) and its storage options. Equal and picklable, so units carry it to workers.
 
-    Credentials belong in the environment; `storage_options` is never written into the catalog.
+    Credentials belong in the environment or in the file that `$COTRAIN_STORAGE` names (see `catalog.storage`); `storage_options` is
+    never shown, logged or written into the catalog.
+
+    Raises:
+        UsageError: the root's URL carries credentials, or an option means nothing to its store.
     """
 
     root: str
     storage_options: dict[str, str] = field(default_factory=dict[str, str], repr=False, hash=False)
 
+    def __post_init__(self) -> None:
+        check_root(self.root)
+        check_options(self.root, self.storage_options)
+
     @classmethod
     def at(cls, root: str | os.PathLike[str] | None = None) -> "Lake":
-        """Return the lake at `root`, else at `$COTRAIN_LAKE`, else at `./lake`. Local roots become absolute."""
+        """Return the lake at `root`, else at `$COTRAIN_LAKE`, else at `./lake`. Local roots become absolute.
+
+        Raises:
+            UsageError: see `Lake`; or the file of storage options cannot be read.
+        """
         text = os.fspath(root) if root is not None else os.environ.get("COTRAIN_LAKE", DEFAULT_ROOT)
         if not urlsplit(text).scheme:
             text = str(Path(text).expanduser().resolve())
-        return cls(text.rstrip("/"))
+        check_root(text)
+        return cls(text.rstrip("/"), storage_options(text))
 
     @property
     def fs(self) -> Any:
         """The fsspec filesystem of the root."""
-        return fsspec.core.url_to_fs(self.root, **self.storage_options)[0]
+        return fsspec.core.url_to_fs(self.root, **fsspec_options(self.root, self.storage_options))[0]
 
     @property
     def is_local(self) -> bool:

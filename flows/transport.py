@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from catalog.lake import Lake
+from catalog.outage import is_outage
 from pipelines.unit import Output, Stage, Unit, gpus_of
 from schemas.errors import ConflictError, CotrainError, DataError, TransportError
 
@@ -60,6 +61,8 @@ def is_transport(error: BaseException) -> bool:
         return True
     if isinstance(error, DataError):
         return False
+    if is_outage(error):
+        return True
     if isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno in HICCUPS):
         return True
     if any(kind.__module__.partition(".")[0] in CLIENTS for kind in type(error).__mro__):
