@@ -14,6 +14,7 @@ ANNOTATORS = Registry(
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "picture_quality": "annotators.picture_quality:PictureQuality",
         "segments": "annotators.segments.segments:Segments",
+        "trace": "annotators.traces.trace:Trace",
     },
 )
 
