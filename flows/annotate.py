@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
+from flows.quality import annotate_and_measure
 from flows.run import RUNNER, Run
 from pipelines.annotate import AnnotateStage
 
@@ -14,7 +15,7 @@ def annotate(
     annotator: str = "language_motion", what: str = "all", lake: str | None = None, settings: dict[str, Any] | None = None,
     budget_s: float | None = None, scheduler: str | None = None,
 ) -> State[Any]:  # fmt: skip
-    """Annotate every shard that holds a chosen episode and is not annotated yet.
+    """Annotate every shard that holds a chosen episode and is not annotated yet, and measure how good that is.
 
     Args:
         annotator: its name.
@@ -24,6 +25,6 @@ def annotate(
         budget_s: no unit is started after so many seconds.
         scheduler: a Dask scheduler to work on instead of this machine.
     """
-    run = Run("annotate", lake, budget_s=budget_s, scheduler=scheduler)
-    run.do(AnnotateStage.named(run.lake, annotator, what, settings), annotator)
+    run = Run("annotate", lake, 2, budget_s=budget_s, scheduler=scheduler)
+    annotate_and_measure(run, AnnotateStage.named(run.lake, annotator, what, settings))
     return run.end()

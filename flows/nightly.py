@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from catalog.lake import Lake
 from flows.artifacts import lake_card
 from flows.export import publish
+from flows.quality import annotate_and_measure
 from flows.report import page_address, write_page
 from flows.run import RUNNER, Run
 from flows.tasks import make_stand_in, record_episodes
@@ -68,10 +69,10 @@ def prepare(plan: DemoPlan) -> None:
 
 def produce(job: Job, budget_s: float | None = None) -> State[Any]:
     """Take sources to verified and published exports, stage by stage; to be called inside a flow."""
-    run = Run("nightly", job.lake, len(job.sources) + 2 + 2 * len(job.formats), budget_s=budget_s)
+    run = Run("nightly", job.lake, len(job.sources) + 3 + 2 * len(job.formats), budget_s=budget_s)
     for source in job.sources:
         run.do(IngestStage(job.lake, source))
-    run.do(AnnotateStage.named(job.lake, job.annotator, "has_action = true"), job.annotator)
+    annotate_and_measure(run, AnnotateStage.named(job.lake, job.annotator, "has_action = true"))
     if run.do(MixStage(job.lake, job.mixture)).is_complete:
         for name in job.formats:
             out = str(job.exports / name)

@@ -71,10 +71,8 @@ class EvaluateStage:
         """Measure one dataset."""
         device = device_for(self.annotator, self.device)
         batch = self.batch(unit, device)
-        with inference(device):
-            reports = self.annotator.evaluate(batch)
-        split = self.split_name()
-        rows = [self._row(unit, batch, replace(r, split=split if r.split == "all" else r.split)) for r in reports]
+        reports = measure(self.annotator, batch)
+        rows = [self._row(unit, batch, settled(r, self.split_name())) for r in reports]
         schema = pa.schema([f for f in TABLES["quality"].schema if f.name not in ("unit", "committed_ns")])
         table = pa.Table.from_pylist(rows, schema=schema)
         return Output((), {"quality": table}, (), table.num_rows, batch.steps.num_rows)
@@ -129,9 +127,25 @@ def evaluate(
     reports: dict[str, tuple[QualityReport, ...]] = {}
     for unit in stage.plan():
         device = device_for(annotator, stage.device)
-        with inference(device):
-            reports[unit.dataset] = annotator.evaluate(stage.batch(unit, device))
+        found = measure(annotator, stage.batch(unit, device))
+        reports[unit.dataset] = tuple(settled(r, stage.split_name()) for r in found)
     return reports
+
+
+def measure(annotator: Annotator, batch: Batch) -> tuple[QualityReport, ...]:
+    """Let an annotator measure itself; a ratio of nothing to nothing is no warning, `settled` says what it means."""
+    with inference(batch.device), np.errstate(divide="ignore", invalid="ignore"):
+        return annotator.evaluate(batch)
+
+
+def settled(report: QualityReport, split: str = "all") -> QualityReport:
+    """Return a report that says what was measured: its split named, and no verdict where there was nothing to measure."""
+    report = replace(report, split=split if report.split == "all" else report.split)
+    if report.gate != "not-measurable" and (report.value is None or not np.isfinite(report.value) or not report.n_rows):
+        why = f"nothing to measure in {report.n_episodes} episodes (truth: {report.gt_source})"
+        return replace(report, value=None, ci95=None, gate="not-measurable", gt_source=why, baselines={})
+    baselines = {name: value for name, value in report.baselines.items() if np.isfinite(value)}
+    return replace(report, baselines=baselines)
 
 
 def stored_reports(lake: Lake, annotator: Annotator, datasets: Sequence[str]) -> dict[str, tuple[QualityReport, ...]]:

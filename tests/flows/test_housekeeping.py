@@ -20,6 +20,9 @@ def test_annotate_runs_an_annotator_over_a_selection(lake: Lake) -> None:
     state = annotate("language_motion", "toy", lake.root, return_state=True)
     assert state.is_completed(), state.message
     assert Catalog(lake).latest("annotations").collect()["annotator"].unique().to_list() == ["language_motion"]
+    measured = Catalog(lake).latest("quality").collect()
+    assert set(measured["dataset"]) == {"toy"}  # never optional in a flow
+    assert set(measured["gate"]) <= {"pass", "fail", "not-measurable"}
     again = annotate("language_motion", "toy", lake.root, return_state=True)
     assert "nothing to do" in str(again.message)
 

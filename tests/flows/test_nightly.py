@@ -53,7 +53,7 @@ def test_the_flow_takes_sources_to_verified_exports(tmp_path: Path, monkeypatch:
     job = toy_job(tmp_path)
     state = run(job)
     assert state.is_completed(), state.message
-    assert state.message == "8 units done, 1 rejects in quarantine"
+    assert state.message == "9 units done, 1 rejects in quarantine"
     catalog = Catalog(job.lake)
     (row,) = catalog.latest("publications").collect().iter_rows(named=True)
     assert row["verified"]

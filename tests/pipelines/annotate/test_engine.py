@@ -203,13 +203,18 @@ def test_a_dataset_without_the_camera_gets_nothing_but_its_reason(toys: Lake) ->
     assert set(rows["reason"]) == {"no_colour_camera"}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_two_dask_workers_write_the_same_bytes(lake: Lake, tmp_path: Any) -> None:
+    from distributed import LocalCluster
+
     other = Lake.at(tmp_path / "other")
     source = ToySource(lengths=(8, 7, 9, 8), per_group=1)
     for place in (lake, other):
         run_stage(IngestStage(place, source), execution=HERE)
     run_stage(AnnotateStage(lake, PictureQuality()), execution=HERE)
-    report = run_stage(AnnotateStage(other, PictureQuality()), execution=Execution("dask", workers=2))
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+        there = Execution("dask", scheduler=cluster.scheduler_address)
+        report = run_stage(AnnotateStage(other, PictureQuality()), execution=there)
     assert report.count("done") == 4
     mine, theirs = (
         {f.removeprefix(w.root): w.fs.cat_file(f) for f in w.fs.find(w.root) if "/annotations/" in f and "/catalog/" not in f}
