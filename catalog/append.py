@@ -27,6 +27,7 @@ ATTEMPTS = 20
 OUTAGES, OUTAGE_PAUSE_S = 4, 0.1
 ONE_BY_ONE = 8  # marks looked up in the log; more are looked up in the rows, which costs the same however many they are
 CLOCK = "committed_ns"
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}  # Delta would drop log entries after 30 days, and pinned versions with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,36 +60,47 @@ def append_parts(lake: Lake, spec: CatalogTable, parts: Sequence[Part]) -> Appen
         ConflictError: other writers kept winning for `ATTEMPTS` tries.
         TransportError: the store failed `OUTAGES` times in a row.
     """
-    doubtful, outages = set[str](), 0  # marks of commits whose answer was lost: they may have landed
     for names in {tuple(p.rows.schema.names) for p in parts}:
         refuse_unknown(names, spec)
+    doubtful, outages = set[str](), 0
     for attempt in range(ATTEMPTS):
-        delta = open_table(lake, spec, create=True)
-        assert delta is not None
-        known = marks_in(delta, parts)
-        fresh = [p for p in parts if p.transaction not in known]
-        if not fresh:
-            return Appended(frozenset(doubtful & known), attempt)
-        marks = [p.transaction for p in fresh]
-        properties = CommitProperties(app_transactions=[Transaction(m, 1) for m in marks], max_commit_retries=ATTEMPTS)
         try:
-            data, grown = _conform(fresh, spec, delta)
-            write_deltalake(delta, data, mode="append", schema_mode="merge" if grown else None, commit_properties=properties)
-            return Appended(frozenset(marks) | (doubtful & known), attempt)
-        except (CommitFailedError, DeltaError) as error:
-            if not is_conflict(error):
+            return Appended(_append_once(lake, spec, parts, doubtful), attempt)
+        except Exception as error:
+            if is_outage(error):
+                outages += 1
+                if outages == OUTAGES:
+                    raise outage(lake.root, error) from None
+                time.sleep(random.uniform(0.5, 1) * OUTAGE_PAUSE_S * 2**outages)
+            elif isinstance(error, (CommitFailedError, DeltaError)) and is_conflict(error):
+                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
+            else:
                 raise
-            time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
-        except OSError as error:
-            if not is_outage(error):
-                raise
-            doubtful, outages = doubtful | set(marks), outages + 1
-            if outages == OUTAGES:
-                raise outage(lake.root, error) from None
-            time.sleep(random.uniform(0.5, 1) * OUTAGE_PAUSE_S * 2**outages)
     raise ConflictError(
         f"{spec.name}: {len(parts)} units ({parts[0].unit} first) lost {ATTEMPTS} commits in a row; fewer writers, or run it again"
     )
+
+
+def _append_once(lake: Lake, spec: CatalogTable, parts: Sequence[Part], doubtful: set[str]) -> frozenset[str]:
+    """Try once to append what is not there; return the marks this call has committed, now or in an earlier try.
+
+    `doubtful` collects the marks of tries whose answer was lost: what of them is there the next time, this call has put there.
+    """
+    delta = _open_or_create(lake, spec, create=True)
+    assert delta is not None
+    known = marks_in(delta, parts)
+    fresh = [p for p in parts if p.transaction not in known]
+    if fresh:
+        marks = [p.transaction for p in fresh]
+        properties = CommitProperties(app_transactions=[Transaction(m, 1) for m in marks], max_commit_retries=ATTEMPTS)
+        data, grown = _conform(fresh, spec, delta)
+        try:
+            write_deltalake(delta, data, mode="append", schema_mode="merge" if grown else None, commit_properties=properties)
+        except OSError:
+            doubtful |= set(marks)
+            raise
+        return frozenset(marks) | (doubtful & known)
+    return frozenset(doubtful & known)
 
 
 def marks_in(delta: DeltaTable, parts: Sequence[Part]) -> set[str]:
@@ -127,7 +139,7 @@ def _open_or_create(lake: Lake, spec: CatalogTable, *, create: bool) -> DeltaTab
         if not create:
             return None
     try:
-        return DeltaTable.create(uri, spec.schema, mode="ignore", name=spec.name, storage_options=options)
+        return DeltaTable.create(uri, spec.schema, mode="ignore", name=spec.name, configuration=KEEP_LOG, storage_options=options)
     except DeltaError as error:
         if not is_conflict(error):
             raise

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import pyarrow as pa
 from polars.exceptions import PolarsError
 
 from catalog.tables import Catalog, current_shards
@@ -12,6 +13,11 @@ from schemas.ids import is_slug
 from schemas.shards import VIEW_MARK
 from schemas.tables import TABLES
 
+MIXTURE_INDEX = "mixture_index"
+INDEX_COLUMNS = {
+    "name": pl.String, "hash": pl.String, "source": pl.String, "split": pl.String, "episode_id": pl.String, "dataset": pl.String,
+    "shard": pl.String, "first_row": pl.Int64, "steps": pl.Int64,
+}  # fmt: skip
 ORDER = ("dataset", "shard", "first_row")
 LEFT_OUT = (pl.col("steps") == 0) & pl.col("shard").str.contains(VIEW_MARK, literal=True)  # by the dataset's standardisation
 
@@ -21,6 +27,7 @@ class Query:
     """SQL over one catalog. Every table shows its latest rows; `<table>_history` shows every row ever committed.
 
     An annotator's rows are a table under its name (`language_motion`): the newest fingerprint's rows of every current shard.
+    `mixture_index` says which episodes every mixture holds.
     `pins` maps a table to the Delta version to read, as a mixture's manifest stores it.
     """
 
@@ -48,7 +55,24 @@ class Query:
                 frames[f"{name}_history"] = self.catalog.scan(name, pins.get(name))
             if name in text:
                 frames[name] = self.catalog.latest(name, pins.get(name))
+        if MIXTURE_INDEX in text:
+            frames[MIXTURE_INDEX] = self._mixture_index()
         return frames | self._annotations(text)
+
+    def _mixture_index(self) -> pl.LazyFrame:
+        """Every row of every mixture's index that is there, under the mixture's name and hash: which episodes it holds, and where."""
+        lake, parts = self.catalog.lake, list[pl.DataFrame]()
+        for name, digest, uri in self.catalog.latest("mixtures").select("name", "hash", "uri").collect().iter_rows():
+            try:
+                with lake.fs.open(lake.path(uri, "index.arrow"), "rb") as file:
+                    rows = pl.DataFrame(pa.ipc.open_file(file).read_all())
+            except FileNotFoundError:
+                continue  # garbage collected: `pipelines.upkeep.gc`
+            named = rows.with_columns(
+                pl.lit(name).alias("name"), pl.lit(digest).alias("hash"), pl.col(pl.Categorical).cast(pl.String)
+            )
+            parts.append(named.select(*INDEX_COLUMNS))
+        return pl.concat(parts).lazy() if parts else pl.LazyFrame(schema=INDEX_COLUMNS)
 
     def _annotations(self, text: str) -> dict[str, pl.LazyFrame]:
         pins, lake = self.pins or {}, self.catalog.lake

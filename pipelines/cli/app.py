@@ -18,9 +18,12 @@ from pipelines.cli import (
     doctor,
     export,
     fit,
+    gc,
     ingest,
+    lineage,
     lint,
     ls,
+    maintain,
     mix,
     query,
     record,
@@ -55,7 +58,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, mix, export, verify, ls, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, mix, export, verify, ls, lineage, maintain, gc, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
@@ -86,6 +89,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _explain(error: Exception) -> int:
+    from catalog.outage import is_outage, outage
     from schemas.errors import CotrainError, DataError, RejectLimitError, UsageError
 
     match error:
@@ -95,6 +99,8 @@ def _explain(error: Exception) -> int:
             return _say(str(error), NOTHING)
         case CotrainError():
             return _say(str(error), FAILED)
+        case _ if is_outage(error):
+            return _say(str(outage("this command works on", error)), FAILED)
         case _:
             raise error
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from catalog.append import CLOCK, Part
 from catalog.tables import Catalog
 from pipelines.unit.failpoints import failpoint
-from pipelines.unit.model import Finished, Output, Reject, Stage, Status, UnitReport
+from pipelines.unit.model import NOTHING, Finished, Output, Reject, Stage, Status, UnitReport
 from pipelines.unit.receipt import read_receipt, remove_receipt
 from schemas.ids import short_id
 from schemas.tables import TABLES
@@ -140,5 +140,6 @@ def _report(finished: Finished, output: Output | None, won: frozenset[str]) -> U
         return UnitReport(unit.id, unit.label, unit.dataset, "failed", seconds=seconds, rejects=finished.rejects)
     status: Status = finished.status if unit.mark in won else "skipped"
     return UnitReport(
-        unit.id, unit.label, unit.dataset, status, output.rows, output.frames, output.bytes, seconds, output.rejects, output.measures
+        unit.id, unit.label, unit.dataset, status, output.rows, output.frames, output.bytes, seconds, output.rejects,
+        output.measures or NOTHING,
     )  # fmt: skip

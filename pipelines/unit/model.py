@@ -9,6 +9,7 @@ import pyarrow as pa
 from catalog.lake import Lake
 from pipelines.publish import PublishedFile
 
+NOTHING: dict[str, Any] = {}  # no measures; one for all, because reports come by the million
 type Status = Literal["done", "recovered", "skipped", "failed", "left"]
 
 

@@ -9,8 +9,9 @@ from catalog.tables import Catalog
 from pipelines.cli.app import run
 from pipelines.executors import Execution
 from pipelines.ingest import IngestStage
-from pipelines.integrity import needed_files, verify_lake
+from pipelines.integrity import verify_lake
 from pipelines.unit import run_stage
+from pipelines.upkeep.needed import needed_files
 from tests.support.toys import ToySource, ingest_toy
 
 

@@ -1,0 +1,65 @@
+"""Which files of a lake something rests on: what the catalog shows now, what live mixtures pinned, what open receipts will commit."""
+
+import json
+from collections.abc import Sequence
+
+import polars as pl
+
+from catalog.lake import Lake
+from catalog.tables import Catalog, current_shards
+from pipelines.publish import PublishedFile
+from pipelines.upkeep.pins import LiveMixture, live_mixtures
+from schemas.shards import VIEW_MARK
+
+_FILE = ("uri", "bytes", "blake3")
+
+
+def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[PublishedFile]:
+    """Return every registered file that a current row or a live mixture rests on, in path order.
+
+    Of an annotator's side tables for one shard that is the newest, which readers take, and the newest at each mixture's pin: other
+    configurations' are needed by nobody who did not name them.
+
+    Args:
+        lake: which.
+        keep_mixtures: count only the newest so many versions of each mixture, and exported ones, as alive.
+    """
+    catalog = Catalog(lake)
+    shown = current_shards(catalog.latest("episodes")).select("shard").collect()
+    needs = [_of(catalog, shown, None)]
+    for mixture in live_mixtures(lake, keep=keep_mixtures):
+        needs += _pinned(catalog, mixture)
+    rows = pl.concat(needs).unique(maintain_order=False).sort("uri")
+    return [PublishedFile(*row) for row in rows.iter_rows()]
+
+
+def promised_files(lake: Lake) -> set[str]:
+    """Return the paths that receipts of finished, not yet committed units name."""
+    folder = lake.path("receipts")
+    receipts = lake.fs.find(folder) if lake.fs.exists(folder) else []
+    found = set[str]()
+    for path in receipts:
+        if str(path).endswith(".json"):
+            found |= {file["path"] for file in json.loads(lake.fs.cat_file(path))["files"]}
+    return found
+
+
+def _pinned(catalog: Catalog, mixture: LiveMixture) -> list[pl.DataFrame]:
+    shards = mixture.index(catalog.lake).select("shard").unique()
+    versions = sorted({v for pins in mixture.pins if (v := pins.get("annotations")) is not None})
+    return [_of(catalog, shards, version) for version in (versions or [None])]
+
+
+def _of(catalog: Catalog, shown: pl.DataFrame, version: int | None) -> pl.DataFrame:
+    """Return the files of shards by the names they show under; side tables belong to what is shown, files to what is stored."""
+    stored = shown.select(pl.col("shard").str.split(VIEW_MARK).list.first()).unique()
+    files = catalog.latest("shards").collect().join(stored, on="shard", how="semi")
+    tables = catalog.latest("annotations", version).collect().join(shown, on="shard", how="semi")
+    newest = tables.sort("committed_ns").unique(["annotator", "shard"], keep="last")
+    return pl.concat([frame.select(_FILE) for frame in (files, newest)])
+
+
+def registered_files(lake: Lake, tables: Sequence[str] = ("shards", "annotations")) -> list[PublishedFile]:
+    """Return every file that a row of these tables has ever named, as its newest row describes it."""
+    rows = pl.concat([Catalog(lake).latest(t).select(_FILE) for t in tables]).unique("uri", keep="last").sort("uri").collect()
+    return [PublishedFile(*row) for row in rows.iter_rows()]
