@@ -166,7 +166,35 @@ def import_scores(
     return _perform("curate import", stages, as_json, False, ("local", 0, None), None, max_rejects)
 
 
-ACTIONS = {"score": score, "duplicates": duplicates, "split": split, "import": import_scores}
+def evaluate(
+    what: WhatArgument = "all",
+    methods: Annotated[str, typer.Option("--methods", help="Scores, comma-separated. Default: all of them.")] = "",
+    kinds: Annotated[str, typer.Option("--defects", help="Defects, comma-separated. Default: all of them.")] = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Spoilt copies per episode and defect.")] = 2,
+    video_hz: Annotated[float, typer.Option("--video-hz", min=0, help="Pictures per second to look at; 0: none.")] = 5.0,
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Inject known defects into your episodes, in memory, and say which scores see them; with baselines, length controlled."""
+    from dataclasses import asdict
+
+    from catalog.lake import Lake
+    from pipelines.curate.defects import inject, judge_scores, ledger
+    from pipelines.curate.scores import check_methods
+    from pipelines.terminal.console import Console
+    from transforms.curation.defects import DEFECTS
+
+    console = Console(as_json)
+    cases = inject(Lake.at(lake), what, names(kinds) or tuple(DEFECTS), seeds=seeds, video_hz=video_hz or None)
+    judged = [j for j in judge_scores(cases, check_methods(names(methods))) if j.seen.measured]
+    rows = [(j.method, j.kind, j.spoilt, j.seen.raw, j.seen.matched, j.seen.ci95, j.seen.partial, j.seen.gate) for j in judged]
+    columns = ("score", "defect", "spoilt", "AUROC", "same length", "95% interval", "partial rho", "gate")
+    console.table(columns, rows, title=f"{len(cases) - ledger(cases).height} good episodes")
+    console.result({"command": "curate evaluate", "judgements": [asdict(j) for j in judged], "ledger": ledger(cases).to_dicts()})
+    return 0
+
+
+ACTIONS = {"evaluate": evaluate, "score": score, "duplicates": duplicates, "split": split, "import": import_scores}
 
 
 def _perform(

@@ -12,7 +12,6 @@ from schemas.errors import UsageError
 from transforms.curation.metrics import METRICS
 from transforms.unionfind import components
 
-
 STRENGTH: tuple[DuplicateKind, ...] = ("visual", "trajectory", "exact")  # of equally similar pairs the strongest evidence is told
 
 

@@ -1,6 +1,6 @@
 """Gathers what quality scores look at of one episode: steps, clocks, movements, and its pictures, a few per second."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from transforms.curation.signals import read_signals
 from transforms.grid import SECOND
 from transforms.lint.base import Evidence
 
+Alter = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.uint8]]
 ROW = ("episode_id", "key", "uri", "success", "attributes", "steps")
 
 
@@ -43,8 +44,8 @@ def read_subject(
     return Subject(it, signals, spans, footage, unreadable)
 
 
-def read_footage(shard: Shard, it: Evidence, camera: str, hz: float) -> Footage:
-    """Decode what the steps see of one camera, at most `hz` pictures per second.
+def read_footage(shard: Shard, it: Evidence, camera: str, hz: float, alter: Alter | None = None) -> Footage:
+    """Decode what the steps see of one camera, at most `hz` pictures per second; `alter` may change every picture first.
 
     Raises:
         DataError: a picture does not decode.
@@ -56,6 +57,7 @@ def read_footage(shard: Shard, it: Evidence, camera: str, hz: float) -> Footage:
     sharp: list[float] = []
     for at in range(0, len(frames), CHUNK):
         for picture in shard.read(it.row["episode_id"], camera, frames[at : at + CHUNK]):
+            picture = picture if alter is None else alter(picture)  # noqa: PLW2901
             luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
             sharp.append(float(cv2.Laplacian(luma, cv2.CV_32F).var()))
             scale = min(1.0, SIDE / max(luma.shape))

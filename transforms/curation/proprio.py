@@ -7,7 +7,7 @@ import numpy as np
 from schemas.contract import Feature
 from transforms.curation.score import Score, Subject, missing, over_movements
 from transforms.curation.signals import BOOL, NO_OP, motion_dims, spans
-from transforms.curation.smoothness import envelope_deviation, log_dimensionless_jerk, sparc
+from transforms.curation.smoothness import envelope_deviation, log_dimensionless_jerk, sparc_of_numbers
 from transforms.grid import SECOND, runs
 from transforms.lint.base import correlation, representation
 from transforms.rotation import F64
@@ -23,16 +23,16 @@ def smoothness(subject: Subject) -> Score:
     signals = subject.signals
     if signals is not None and signals.hz < 19.5:
         return missing(f"SPARC looks up to 10 Hz and needs 20 Hz or more; this episode has {signals.hz:.3g}")
-    return over_movements(subject, lambda s: sparc(_speed(subject)[s[0] : s[1]], _hz(subject)), "more")
+    return over_movements(subject, lambda s: sparc_of_numbers(_velocity(subject)[s[0] : s[1]], _hz(subject)), "more")
 
 
 def jerk(subject: Subject) -> Score:
     """Median log dimensionless jerk of the movements."""
-    return over_movements(subject, lambda s: log_dimensionless_jerk(_speed(subject)[s[0] : s[1]], _hz(subject)), "more")
+    return over_movements(subject, lambda s: log_dimensionless_jerk(_velocity(subject)[s[0] : s[1]], _hz(subject)), "more")
 
 
 def envelope(subject: Subject) -> Score:
-    """Median distance of the movements from their smooth envelopes, relative to their length."""
+    """Median distance of the movements from their smooth envelopes, relative to their extent."""
 
     def measure(span: tuple[int, int]) -> float | None:
         assert subject.signals is not None
@@ -147,9 +147,9 @@ def succeeded(subject: Subject) -> Score:
     return missing("no success label") if success is None else Score(float(success))
 
 
-def _speed(subject: Subject) -> F64:
+def _velocity(subject: Subject) -> F64:
     assert subject.signals is not None
-    return subject.signals.speed
+    return subject.signals.velocity
 
 
 def _hz(subject: Subject) -> float:

@@ -35,7 +35,8 @@ class Signals:
         even_ns: int64[G] the even clock.
         position: float64[T, D] numbers that tell where the robot is, each over its span in the episode.
         path: float64[G, D] the same on the even clock.
-        speed: float64[G] norm of its derivative, spans per second.
+        velocity: float64[G, D] its derivative, spans per second.
+        speed: float64[G] the norm of that.
         grips: every gripper.
         told: whether `position` is proprioception (otherwise it is what was commanded).
     """
@@ -45,6 +46,7 @@ class Signals:
     even_ns: I64
     position: F64
     path: F64
+    velocity: F64
     speed: F64
     grips: tuple[Grip, ...]
     told: bool
@@ -59,10 +61,6 @@ class Signals:
             change = np.abs(np.gradient(np.interp(self.even_ns, self.t_ns, grip.opening)))
             still &= change * self.hz < 0.05
         return still
-
-    def step_speed(self) -> F64:
-        """Return the speed at each step, float64[T]."""
-        return np.interp(self.t_ns, self.even_ns, self.speed) if len(self.speed) else np.zeros(len(self.t_ns))
 
 
 def read_signals(it: Evidence) -> Signals | None:
@@ -84,8 +82,8 @@ def read_signals(it: Evidence) -> Signals | None:
     path = np.stack([np.interp(even, t_ns, column) for column in position.T], 1)
     if len(even) < 4:
         return None
-    speed = np.linalg.norm(np.gradient(path, axis=0), axis=1) * (SECOND / period)
-    return Signals(SECOND / period, t_ns, even, position, path, speed, read_grips(it), told)
+    velocity = np.gradient(path, axis=0) * (SECOND / period)
+    return Signals(SECOND / period, t_ns, even, position, path, velocity, np.linalg.norm(velocity, axis=1), read_grips(it), told)
 
 
 def spans(values: F64) -> F64:
@@ -98,8 +96,13 @@ def spans(values: F64) -> F64:
 
 def motion_dims(feature: Feature) -> list[int]:
     """Return the numbers of a feature that are not a gripper's."""
-    grips = {i for start, stop, *_ in _grip_places(feature) for i in range(start, stop)}
+    grips = set(grip_dims(feature))
     return [i for i in range(feature.size) if i not in grips]
+
+
+def grip_dims(feature: Feature) -> list[int]:
+    """Return the numbers of a feature that are a gripper's."""
+    return [i for start, stop, *_ in _grip_places(feature) for i in range(start, stop)]
 
 
 def read_grips(it: Evidence) -> tuple[Grip, ...]:

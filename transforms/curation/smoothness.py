@@ -11,6 +11,7 @@ import numpy as np
 from transforms.rotation import F64
 
 CUTOFF_HZ, AMPLITUDE, PADDING = 10.0, 0.05, 4
+MOST = 8  # numbers, of those that move farthest
 DEGREE = 5  # a minimum-jerk movement is a quintic in time
 
 
@@ -36,28 +37,41 @@ def sparc(speed: F64, hz: float) -> float | None:
     return -float(np.sum(np.sqrt(steps**2 + np.diff(magnitude) ** 2)))
 
 
-def log_dimensionless_jerk(speed: F64, hz: float) -> float | None:
-    """Log dimensionless jerk of a speed profile float64[n]: -ln(T^3 / v_peak^2 * integral of v''^2 dt), higher is smoother.
+def sparc_of_numbers(velocity: F64, hz: float) -> float | None:
+    """SPARC of the speed of each number of float64[n, D], averaged by how far the number moves.
+
+    The norm of many numbers hides noise: its share in each adds up to a constant, which is smooth.
+    """
+    far = np.abs(velocity).sum(0)
+    told = [(sparc(np.abs(velocity[:, d]), hz), far[d]) for d in np.argsort(far)[::-1][:MOST].tolist() if far[d] > 0]
+    known = [(v, w) for v, w in told if v is not None]
+    return float(np.average([v for v, _ in known], weights=[w for _, w in known])) if known else None
+
+
+def log_dimensionless_jerk(velocity: F64, hz: float) -> float | None:
+    """Log dimensionless jerk of a velocity float64[n] or [n, D]: -ln(T^3 / v_peak^2 * integral of |v''|^2 dt), higher is smoother.
 
     Balasubramanian et al. (2015). None for a profile without any change of acceleration.
     """
-    if len(speed) < 4 or not float(np.max(np.abs(speed))) > 0:
+    rows = velocity.reshape(len(velocity), -1)
+    peak = float(np.max(np.linalg.norm(rows, axis=1), initial=0.0))
+    if len(rows) < 4 or not peak > 0:
         return None
-    jerk = np.diff(speed, 2) * hz * hz
-    value = (len(speed) / hz) ** 3 / float(np.max(np.abs(speed))) ** 2 * float(np.sum(jerk**2)) / hz
+    jerk = np.diff(rows, 2, axis=0) * hz * hz
+    value = (len(rows) / hz) ** 3 / peak**2 * float(np.sum(jerk**2)) / hz
     return -math.log(value) if value > 0 else None
 
 
 def envelope_deviation(path: F64) -> float | None:
-    """RMS distance of a movement float64[n, D] from the Bezier curve of degree 5 that fits it best, relative to its length.
+    """RMS distance of a movement float64[n, D] from the Bezier curve of degree 5 that fits it best, relative to its extent.
 
     The idea of RINSE's trajectory-envelope distance, with least squares for the envelope: zero for a minimum-jerk movement. None
     where nothing moves or there are too few points to tell.
     """
-    length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
-    if len(path) < DEGREE + 3 or not length > 0:
+    extent = float(np.linalg.norm(np.ptp(path, axis=0))) if len(path) else 0.0  # not the length, which noise makes longer
+    if len(path) < DEGREE + 3 or not extent > 0:
         return None
     u = np.linspace(0.0, 1.0, len(path))
     basis = np.stack([math.comb(DEGREE, k) * u**k * (1 - u) ** (DEGREE - k) for k in range(DEGREE + 1)], 1)
     fit, *_ = np.linalg.lstsq(basis, path, rcond=None)
-    return float(np.sqrt(np.mean(np.sum((path - basis @ fit) ** 2, axis=1)))) / length
+    return float(np.sqrt(np.mean(np.sum((path - basis @ fit) ** 2, axis=1)))) / extent
