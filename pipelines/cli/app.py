@@ -58,7 +58,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, mix, export, verify, ls, lineage, maintain, gc, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, export, verify, ls, lineage, maintain, gc, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
@@ -68,6 +68,10 @@ curation.callback(invoke_without_command=True)(_exiting(curate.command))
 for action_name, action in curate.ACTIONS.items():
     curation.command(name=action_name)(_exiting(action))
 app.add_typer(curation, name=curate.NAME)
+mixing = typer.Typer(cls=mix.Group, help=mix.HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+for action_name, action in mix.ACTIONS.items():
+    mixing.command(name=action_name)(_exiting(action))
+app.add_typer(mixing, name=mix.NAME)
 
 
 def main(arguments: list[str] | None = None) -> None:
