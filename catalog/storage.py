@@ -20,16 +20,15 @@ _S3 = {
     "aws_access_key_id": "key", "aws_secret_access_key": "secret", "aws_session_token": "token", "aws_endpoint_url": "endpoint_url",
     "aws_region": "client_kwargs.region_name", "aws_allow_http": "", "aws_skip_signature": "anon", "aws_conditional_put": "",
     "aws_virtual_hosted_style_request": "", "timeout": "config_kwargs.read_timeout", "connect_timeout": "config_kwargs.connect_timeout",
-    "max_retries": "", "retry_timeout": "",
 }  # fmt: skip
 _GCS = {
     "google_service_account": "token", "google_service_account_key": "token", "google_application_credentials": "token",
-    "google_skip_signature": "anon", "timeout": "", "connect_timeout": "", "max_retries": "", "retry_timeout": "",
+    "google_skip_signature": "anon", "timeout": "", "connect_timeout": "",
 }  # fmt: skip
 _AZURE = {
     "azure_storage_account_name": "account_name", "azure_storage_account_key": "account_key", "azure_storage_sas_token": "sas_token",
     "azure_storage_client_id": "client_id", "azure_storage_client_secret": "client_secret", "azure_storage_tenant_id": "tenant_id",
-    "azure_skip_signature": "anon", "timeout": "", "connect_timeout": "", "max_retries": "", "retry_timeout": "",
+    "azure_skip_signature": "anon", "timeout": "", "connect_timeout": "",
 }  # fmt: skip
 KNOWN: Mapping[str, Mapping[str, str]] = {
     "s3": _S3, "s3a": _S3, "gs": _GCS, "gcs": _GCS, "az": _AZURE, "abfs": _AZURE, "abfss": _AZURE,
@@ -53,12 +52,8 @@ def check_options(root: str, options: Mapping[str, str]) -> None:
     Raises:
         UsageError: one does not; the nearest ones are named.
     """
-    if not options:
-        return
     scheme = urlsplit(root).scheme
-    if scheme not in KNOWN:
-        raise UsageError(f"the lake {root} takes no storage options; only {', '.join(sorted(KNOWN))} URLs do")
-    for key in options:
+    for key in options if scheme in KNOWN else ():  # other filesystems take their own
         if key not in KNOWN[scheme]:
             near = difflib.get_close_matches(key, KNOWN[scheme], 3) or sorted(KNOWN[scheme])
             raise UsageError(f"storage option {key!r} is unknown for {scheme}://; did you mean {', '.join(near)}?")
@@ -82,7 +77,9 @@ def check_root(root: str) -> None:
 
 def fsspec_options(root: str, options: Mapping[str, str]) -> dict[str, Any]:
     """Translate options into what fsspec's filesystem for `root` is built from; those that only Delta knows are left out."""
-    names, found = KNOWN.get(urlsplit(root).scheme, {}), dict[str, Any]()
+    names, found = KNOWN.get(urlsplit(root).scheme), dict[str, Any]()
+    if names is None:
+        return dict(options)
     for key, value in options.items():
         outer, _, inner = names.get(key, "").partition(".")
         if inner:

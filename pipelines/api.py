@@ -21,7 +21,13 @@ Where = Lake | str | Path | None
 
 
 def open_lake(root: Where = None, **storage_options: str) -> Lake:
-    """Return the lake at `root` (any fsspec URL), else at `$COTRAIN_LAKE`, else at `./lake`. Nothing is created yet."""
+    """Return the lake at `root` (any fsspec URL), else at `$COTRAIN_LAKE`, else at `./lake`. Nothing is created yet.
+
+    `storage_options` are object_store's (`aws_access_key_id`, ...); without any, the file that `$COTRAIN_STORAGE` names is read.
+
+    Raises:
+        UsageError: the URL carries credentials, or an option is unknown.
+    """
     if isinstance(root, Lake):
         return root
     lake = Lake.at(root)
