@@ -12,6 +12,7 @@ ANNOTATORS = Registry(
     {
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
+        "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "picture_quality": "annotators.picture_quality:PictureQuality",
         "segments": "annotators.segments.segments:Segments",
         "trace": "annotators.traces.trace:Trace",

@@ -2,8 +2,8 @@
 
 Rules: `rate`, in seconds and metres (RT-H's idea; sheet of thresholds in `transforms.motion.RateRule`), and `ecot_verbatim`.
 
-Sources, best first: end-effector proprioception; end-effector actions; joints. A robot whose contract only tells joints, and for which
-there is no kinematic model, is labelled in joint space from its absolute joint targets: the speed of every named joint against
+Sources, best first: end-effector proprioception; end-effector actions; joints. A robot whose contract only tells joints is told by its
+hands where forward kinematics is given (`annotators.motion.forward`); else it is labelled in joint space from its absolute joint targets: the speed of every named joint against
 `w_on`, with the same share, hysteresis and duration rules; joints compete within a limb; fingers become the opening of a hand.
 """
 
@@ -15,20 +15,19 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, fingerprint
+from annotators.clips import Needs
 from annotators.evaluation import QualityReport
-from annotators.motion.labels import REASONS, Frame, StepLabels, ecot_labels, make_frame, rate_labels
+from annotators.motion.forward import joint_source, kinematics_hashes, place_hands, with_kinematics
+from annotators.motion.labels import Frame, StepLabels, ecot_labels, make_frame, rate_labels
+from annotators.motion.rows import label_rows, reason_rows
 from annotators.motion.source import MotionSource, Prefer, find_source
+from annotators.motion.things import object_columns, object_streams
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
-from transforms.ecot import ecot_text
-from transforms.grid import I64, runs
-from transforms.motion import I8, RateRule
-from transforms.motion_text import Axis, FrameRef, phrase
-from transforms.rotation import F64
-
-SLIGHTLY, QUICKLY = 0.1, 0.3  # metres per second
+from transforms.motion import RateRule
+from transforms.motion_text import FrameRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,12 @@ class LanguageMotionConfig(RateRule):
         adverbs: say "slightly" below 0.1 m/s and "quickly" above 0.3 m/s.
         max_parts: parts of a sentence.
         words: `(axis, negative, positive)` to use instead of the built-in words.
+        objects: what to do with object poses that a simulator recorded: `off`, name the object moved at in the column `toward`, or
+            also in the `text` ("move arm toward the red cup").
+        kinematics: `module:function` of joint names and angles float64[J, T] that returns, per arm's name ("" for the only one), its
+            pose float64[7, T] (metres, quaternion wxyz), for robots that only tell joints.
+        urdf: file to read serial chains from instead, up to the links `tips`.
+        tips: see `urdf`.
     """
 
     rule: Literal["rate", "ecot_verbatim"] = "rate"
@@ -54,6 +59,10 @@ class LanguageMotionConfig(RateRule):
     adverbs: bool = False
     max_parts: int = 3
     words: tuple[tuple[str, str, str], ...] = ()
+    objects: Literal["off", "column", "text"] = "column"
+    kinematics: str = ""
+    urdf: str = ""
+    tips: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         RateRule.__post_init__(self)
@@ -61,6 +70,7 @@ class LanguageMotionConfig(RateRule):
             "rule": ("rate", "ecot_verbatim"),
             "source": ("auto", "proprio", "action"),
             "frame_ref": ("base", "camera", "ee", "user"),
+            "objects": ("off", "column", "text"),
         }
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -70,6 +80,10 @@ class LanguageMotionConfig(RateRule):
             square = turn.reshape(3, 3) if turn.size == 9 else np.zeros((3, 3))
             if not np.allclose(square @ square.T, np.eye(3), atol=1e-3) or np.linalg.det(square) < 0:
                 raise UsageError("frame_ref='user' needs user_rotation: nine numbers, a row-major rotation matrix")
+        if self.kinematics and self.urdf:
+            raise UsageError("kinematics and urdf both say where the hands are; give one of them")
+        if bool(self.urdf) != bool(self.tips):
+            raise UsageError("urdf and tips belong together: a file, and the links at which its chains end")
         if self.max_parts < 1:
             raise UsageError(f"max_parts={self.max_parts} leaves nothing to say; use 1 or more")
 
@@ -92,6 +106,9 @@ class LanguageMotion:
             pa.field("frame_ref", NAME),  # base, camera, ee, user; joint where the axes are joints
             pa.field("source", NAME),  # proprio or action
             pa.field("margin", pa.float32()),  # mean distance to the nearest threshold, relative to it
+            pa.field("toward", NAME),  # the object the hand moves straight at; null: none, or none is known
+            pa.field("negative", NAME),  # a motion that this is not
+            pa.field("negative_code", pa.list_(pa.int8())),
         ]
     )
 
@@ -105,29 +122,45 @@ class LanguageMotion:
         return asdict(self.config)
 
     def fingerprint(self) -> str:
-        """Identify name, version and configuration."""
-        return fingerprint(self.name, self.version, self.settings())
+        """Identify name, version, configuration and kinematics."""
+        return fingerprint(self.name, self.version, self.settings(), kinematics_hashes(self.config))
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
-        """Name the columns motion is read from; empty where the contract names nothing that moves."""
-        source = self.usable(contract)
-        return source[0].columns if isinstance(source, tuple) else ()
+        """Name what motion is read from; empty where the contract names nothing that moves."""
+        usable = self.usable(contract)
+        if isinstance(usable, str):
+            return ()
+        joints = joint_source(contract, self.config)
+        columns = usable[0].columns if joints is None else joints.columns
+        things = () if self.config.objects == "off" else tuple(object_columns(contract).values())
+        streams = tuple(f"stream:{s}" for s in self.needs(contract).streams)
+        return tuple(dict.fromkeys((*columns, *things, *streams)))
+
+    def needs(self, contract: Contract) -> Needs:
+        """Ask for the poses of objects where a simulator recorded them."""
+        wanted = self.config.objects != "off" and not isinstance(self.usable(contract), str)
+        return Needs(streams=tuple(object_streams(contract).values()) if wanted else ())
 
     def run(self, batch: Batch) -> pa.Table:
         """Label every step; steps that cannot be labelled are in rows with the reason."""
         if not batch.episodes:
             return annotation_schema(self.provides).empty_table()
-        labels = self.label(batch)
-        return self._nothing(batch, labels) if isinstance(labels, str) else self._rows(batch, labels)
+        batch = place_hands(batch, self.config)
+        usable = self.usable(batch.contract)
+        if isinstance(usable, str):
+            return reason_rows(batch, usable, self.provides, self.fingerprint())
+        labels = self._label(batch, *usable)
+        return label_rows(batch, labels, usable[0], self.config, self.provides, self.fingerprint())
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
         """Measure invariance, robustness, agreement and predictiveness; see `annotators.motion.evaluation`."""
         from annotators.motion.evaluation import evaluate_motion
 
-        return evaluate_motion(self, heldout)
+        return evaluate_motion(self, place_hands(heldout, self.config))
 
     def usable(self, contract: Contract) -> tuple[MotionSource, Frame] | str:
         """Return the source and frame for a dataset, or the reason why it has none."""
+        contract = with_kinematics(contract, self.config)
         source = find_source(contract, self.config.source)
         if source is None:
             return "no_motion_source"
@@ -140,115 +173,11 @@ class LanguageMotion:
 
     def label(self, batch: Batch) -> StepLabels | str:
         """Return one code per step, or the reason why this dataset cannot have any."""
+        batch = place_hands(batch, self.config)
         usable = self.usable(batch.contract)
-        if isinstance(usable, str):
-            return usable
-        source, frame = usable
-        return (
-            ecot_labels(batch, source, self.config)
-            if self.config.rule == "ecot_verbatim"
-            else rate_labels(batch, source, frame, self.config)
-        )
+        return usable if isinstance(usable, str) else self._label(batch, *usable)
 
-    def _texts(self, labels: StepLabels, code: I8, rate: F64) -> tuple[list[str], I64]:
-        """Return the distinct texts of codes int8[K, A] with rates float64[K, A], and which one each row has."""
-        axes = _renamed(labels.axes, self.config.words)
-        rank = _ranks(np.where(code != 0, np.abs(rate) / labels.on, -1.0))
-        level = np.zeros_like(code)
-        if self.config.adverbs:
-            moving = np.array([a.kind == "translation" for a in axes]) & (code != 0)
-            level[moving & (np.abs(rate) > QUICKLY)] = 1
-            level[moving & (np.abs(rate) < SLIGHTLY)] = -1
-        keys, which = _distinct(np.stack([code, np.where(code != 0, rank, np.int8(-1)), level], 1))
+    def _label(self, batch: Batch, source: MotionSource, frame: Frame) -> StepLabels:
         if self.config.rule == "ecot_verbatim":
-            return [ecot_text(key[0]) for key in keys], which
-        texts: list[str] = []
-        for signs, ranks, levels in keys.tolist():
-            order = tuple(sorted((i for i, r in enumerate(ranks) if r >= 0), key=ranks.__getitem__))
-            texts.append(phrase(axes, tuple(signs), order, tuple(levels), self.config.max_parts))
-        return texts, which
-
-    def _rows(self, batch: Batch, labels: StepLabels) -> pa.Table:
-        """Run-length encode equal codes; one row per run."""
-        changed = np.ones(batch.steps.num_rows, bool)
-        changed[1:] = (labels.code[:, 1:] != labels.code[:, :-1]).any(0) | (labels.reason[1:] != labels.reason[:-1])
-        changed[batch.starts[:-1]] = True
-        first, length = runs(changed)
-        reason = labels.reason[first]
-        valid, told = reason == 0, labels.code[:, first].T
-        rate = np.add.reduceat(labels.rate, first, axis=1).T / length[:, None]
-        margin = np.add.reduceat(labels.margin, first) / length
-        texts, which = self._texts(labels, told, rate)
-        known = bool(np.isfinite(labels.margin[labels.reason == 0]).all())
-        own = {
-            "text": pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32), mask=~valid), pa.array(texts, pa.string())),
-            "code": _lists(told, valid, pa.int8()),
-            "axes": _constant(",".join(a.name for a in labels.axes), len(first)),
-            "rate": _lists(rate.astype(np.float32), valid & known, pa.float32()),
-            "frame_ref": _constant(labels.frame_ref, len(first)),
-            "source": _constant(self._kind(batch), len(first)),
-            "margin": pa.array(margin.astype(np.float32), mask=~(valid & known)),
-        }
-        confidence = pa.array(np.minimum(margin, 1.0).astype(np.float32), mask=~(valid & known))
-        return self._table(batch, first, first + length, [REASONS[r] for r in reason], confidence, own)
-
-    def _nothing(self, batch: Batch, reason: str) -> pa.Table:
-        count = len(batch.episodes)
-        own = {f.name: pa.nulls(count, f.type) for f in self.provides}
-        return self._table(batch, batch.starts[:-1], batch.starts[1:], [reason] * count, pa.nulls(count, pa.float32()), own)
-
-    def _table(
-        self, batch: Batch, first: I64, stop: I64, reasons: list[str | None], confidence: pa.Array, own: Mapping[str, pa.Array]
-    ) -> pa.Table:
-        """Add the span columns. A span ends where the next step begins, the last one where the episode ends."""
-        episode = np.searchsorted(batch.starts, first, side="right") - 1
-        last = stop == batch.starts[episode + 1]
-        after = np.where(last, batch.end_ns[episode], batch.t_ns[np.minimum(stop, batch.steps.num_rows - 1)])
-        values: dict[str, Any] = {
-            "episode_id": pa.DictionaryArray.from_arrays(pa.array(episode.astype(np.int32)), pa.array(batch.episodes, pa.string())),
-            "start_ns": batch.t_ns[first], "end_ns": after,
-            "start_step": (first - batch.starts[episode]).astype(np.int32), "end_step": (stop - batch.starts[episode]).astype(np.int32),
-            "camera": pa.nulls(len(first), NAME), "annotator_fp": _constant(self.fingerprint(), len(first)),
-            "valid": np.array([r is None for r in reasons]), "reason": pa.array(reasons, pa.string()).dictionary_encode(),
-            "confidence": confidence, **own,
-        }  # fmt: skip
-        schema = annotation_schema(self.provides)
-        return pa.table([values[f.name] for f in schema], schema=schema)
-
-    def _kind(self, batch: Batch) -> str:
-        source = find_source(batch.contract, self.config.source)
-        return source.kind if source is not None else ""
-
-
-def _ranks(strength: F64) -> I8:
-    """Place of each axis by falling strength, int8[K, A]; the earlier axis first where equal."""
-    mine, other = strength[:, :, None], strength[:, None, :]
-    earlier = np.tril(np.ones((strength.shape[1],) * 2, bool), -1)
-    return ((other > mine) | ((other == mine) & earlier)).sum(2).astype(np.int8)
-
-
-def _distinct(keys: I8) -> tuple[I8, I64]:
-    """Return the distinct rows of int8[K, ...] and which of them each row is."""
-    rows = np.ascontiguousarray(keys)
-    width = int(np.prod(rows.shape[1:]))
-    array: Any = pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)]).dictionary_encode()
-    first = np.frombuffer(b"".join(array.dictionary.to_pylist()), np.int8).reshape(-1, *rows.shape[1:])
-    return first, array.indices.to_numpy().astype(np.int64)
-
-
-def _renamed(axes: tuple[Axis, ...], words: tuple[tuple[str, str, str], ...]) -> tuple[Axis, ...]:
-    new = {name: (negative, positive) for name, negative, positive in words}
-    if unknown := sorted(set(new) - {a.name for a in axes}):
-        raise UsageError(f"words are given for the axes {unknown}; this dataset has {[a.name for a in axes]}")
-    return tuple(Axis(a.name, a.kind, a.who, new.get(a.name, a.words)) for a in axes)
-
-
-def _constant(text: str, count: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))
-
-
-def _lists(rows: Any, valid: Any, kind: pa.DataType) -> pa.Array:
-    """Return a list column of `rows` [n, A]; null where not valid."""
-    lengths = np.where(valid, rows.shape[1], 0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows[valid].reshape(-1), kind), mask=pa.array(~np.asarray(valid)))
+            return ecot_labels(batch, source, self.config)
+        return rate_labels(batch, source, frame, self.config)

@@ -1,0 +1,185 @@
+"""Step labels as rows: runs of equal codes, their words, their negatives, and which object they lead to."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from blake3 import blake3
+
+from annotators.base import Batch
+from annotators.motion.labels import REASONS, StepLabels
+from annotators.motion.source import MotionSource
+from annotators.motion.toward import objects_ahead
+from schemas.annotation import NAME, annotation_schema
+from schemas.errors import UsageError
+from transforms.ecot import ecot_text
+from transforms.grid import BOOL, I64, runs
+from transforms.motion import I8
+from transforms.motion_text import STILL, Axis, phrase
+from transforms.rotation import F64
+
+if TYPE_CHECKING:
+    from annotators.motion.language_motion import LanguageMotionConfig
+
+SLIGHTLY, QUICKLY = 0.1, 0.3  # metres per second
+
+
+def label_rows(
+    batch: Batch, labels: StepLabels, source: MotionSource, config: "LanguageMotionConfig", schema: pa.Schema, fingerprint: str
+) -> pa.Table:
+    """Run-length encode equal codes; one row per run."""
+    changed = np.ones(batch.steps.num_rows, bool)
+    changed[1:] = (labels.code[:, 1:] != labels.code[:, :-1]).any(0) | (labels.reason[1:] != labels.reason[:-1])
+    changed[batch.starts[:-1]] = True
+    first, length = runs(changed)
+    reason = labels.reason[first]
+    valid, told = reason == 0, labels.code[:, first].T
+    rate = np.add.reduceat(labels.rate, first, axis=1).T / length[:, None]
+    margin = np.add.reduceat(labels.margin, first) / length
+    wrong, wrong_rate = _negatives(batch, labels, first, told, rate)
+    known = valid & bool(np.isfinite(labels.margin[labels.reason == 0]).all())
+    nobody: list[str | None] = [None] * len(first)
+    ahead = nobody if config.objects == "off" else objects_ahead(batch, source, labels, first, first + length)
+    named = ahead if config.objects == "text" else nobody
+    own = {
+        "text": _texts(labels, told, rate, valid, config, named),
+        "code": _lists(told, valid, pa.int8()),
+        "axes": _constant(",".join(a.name for a in labels.axes), len(first)),
+        "rate": _lists(rate.astype(np.float32), known, pa.float32()),
+        "frame_ref": _constant(labels.frame_ref, len(first)),
+        "source": _constant(source.kind, len(first)),
+        "margin": pa.array(margin.astype(np.float32), mask=~known),
+        "toward": pa.array(ahead, pa.string()).dictionary_encode(),
+        "negative": _texts(labels, wrong, wrong_rate, valid, config, nobody),
+        "negative_code": _lists(wrong, valid, pa.int8()),
+    }
+    sure = pa.array(np.minimum(margin, 1.0).astype(np.float32), mask=~known)
+    return span_table(batch, first, first + length, [REASONS[r] for r in reason], sure, own, schema, fingerprint)
+
+
+def reason_rows(batch: Batch, reason: str, schema: pa.Schema, fingerprint: str) -> pa.Table:
+    """One row per episode that says why there is nothing to say."""
+    count = len(batch.episodes)
+    own = {f.name: pa.nulls(count, f.type) for f in schema}
+    nothing = pa.nulls(count, pa.float32())
+    return span_table(batch, batch.starts[:-1], batch.starts[1:], [reason] * count, nothing, own, schema, fingerprint)
+
+
+def _texts(
+    labels: StepLabels, code: I8, rate: F64, valid: BOOL, config: "LanguageMotionConfig", toward: list[str | None]
+) -> pa.DictionaryArray:
+    """Write codes int8[K, A] with rates float64[K, A] as words; each distinct one once."""
+    axes = _renamed(labels.axes, config.words)
+    rank = _ranks(np.where(code != 0, np.abs(rate) / labels.on, -1.0))
+    level = np.zeros_like(code)
+    if config.adverbs:
+        moving = np.array([a.kind == "translation" for a in axes]) & (code != 0)
+        level[moving & (np.abs(rate) > QUICKLY)] = 1
+        level[moving & (np.abs(rate) < SLIGHTLY)] = -1
+    things = sorted({t for t in toward if t is not None})
+    which_thing = np.array([-1 if t is None else things.index(t) for t in toward], np.int8)
+    keys, which = _distinct(
+        np.stack([code, np.where(code != 0, rank, np.int8(-1)), level, np.repeat(which_thing[:, None], code.shape[1], 1)], 1)
+    )
+    texts = [_words(axes, key, config, things) for key in keys]
+    return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32), mask=~valid), pa.array(texts, pa.string()))
+
+
+def _words(axes: tuple[Axis, ...], key: I8, config: "LanguageMotionConfig", things: list[str]) -> str:
+    if config.rule == "ecot_verbatim":
+        return ecot_text(key[0])
+    signs, ranks, levels, thing = key.tolist()
+    order = sorted((i for i, r in enumerate(ranks) if r >= 0), key=ranks.__getitem__)
+    if not thing or thing[0] < 0:
+        return phrase(axes, tuple(signs), tuple(order), tuple(levels), config.max_parts)
+    first = next(axes[i].who for i in order if axes[i].kind == "translation")
+    rest = tuple(i for i in order if axes[i].kind != "translation")
+    lead = f"move {first or 'arm'} toward the {things[thing[0]]}"
+    more = phrase(axes, tuple(signs), rest, tuple(levels), config.max_parts - 1) if config.max_parts > 1 else STILL
+    return lead if more == STILL else f"{lead}, {more}"
+
+
+def _negatives(batch: Batch, labels: StepLabels, first: I64, code: I8, rate: F64) -> tuple[I8, F64]:
+    """Return for every row a code that is not its own: one of its axes reversed, or, where all hold still, one that moves.
+
+    Which axis is a hash of the episode and the start, so it depends on nothing else in the batch.
+    """
+    episode = np.searchsorted(batch.starts, first, side="right") - 1
+    draws = _draws([f"{batch.episodes[e]}/{batch.t_ns[f]}" for e, f in zip(episode, first, strict=True)])
+    wrong, speed = code.copy(), rate.copy()
+    movable = np.array([a.kind != "base" for a in labels.axes])
+    moving = (code != 0).sum(1)
+    pool = np.where((moving > 0)[:, None], code != 0, movable)
+    pick = draws % np.maximum(pool.sum(1), 1).astype(np.uint64)
+    axis = np.argmax(np.cumsum(pool, axis=1) == (pick + np.uint64(1)).astype(np.int64)[:, None], axis=1)
+    row = np.arange(len(code))
+    way = np.where(draws >> np.uint64(63), 1, -1)
+    wrong[row, axis] = np.where(moving > 0, -code[row, axis], way)
+    speed[row, axis] = np.where(moving > 0, -rate[row, axis], way * labels.on[axis])
+    return wrong, speed
+
+
+def _draws(keys: list[str]) -> np.ndarray:
+    """First 64 bits of BLAKE3 of each key, uint64[K]."""
+    return np.array([int.from_bytes(blake3(k.encode()).digest(8), "little") for k in keys], np.uint64)
+
+
+def span_table(
+    batch: Batch,
+    first: I64,
+    stop: I64,
+    reasons: list[str | None],
+    confidence: pa.Array,
+    own: Mapping[str, pa.Array],
+    schema: pa.Schema,
+    fingerprint: str,
+) -> pa.Table:
+    """Add the span columns. A span ends where the next step begins, the last one where the episode ends."""
+    episode = np.searchsorted(batch.starts, first, side="right") - 1
+    last = stop == batch.starts[episode + 1]
+    after = np.where(last, batch.end_ns[episode], batch.t_ns[np.minimum(stop, batch.steps.num_rows - 1)])
+    values: dict[str, Any] = {
+        "episode_id": pa.DictionaryArray.from_arrays(pa.array(episode.astype(np.int32)), pa.array(batch.episodes, pa.string())),
+        "start_ns": batch.t_ns[first], "end_ns": after,
+        "start_step": (first - batch.starts[episode]).astype(np.int32), "end_step": (stop - batch.starts[episode]).astype(np.int32),
+        "camera": pa.nulls(len(first), NAME), "annotator_fp": _constant(fingerprint, len(first)),
+        "valid": np.array([r is None for r in reasons]), "reason": pa.array(reasons, pa.string()).dictionary_encode(),
+        "confidence": confidence, **own,
+    }  # fmt: skip
+    whole = annotation_schema(schema)
+    return pa.table([values[f.name] for f in whole], schema=whole)
+
+
+def _ranks(strength: F64) -> I8:
+    """Place of each axis by falling strength, int8[K, A]; the earlier axis first where equal."""
+    mine, other = strength[:, :, None], strength[:, None, :]
+    earlier = np.tril(np.ones((strength.shape[1],) * 2, bool), -1)
+    return ((other > mine) | ((other == mine) & earlier)).sum(2).astype(np.int8)
+
+
+def _distinct(keys: I8) -> tuple[I8, I64]:
+    """Return the distinct rows of int8[K, ...] and which of them each row is."""
+    rows = np.ascontiguousarray(keys)
+    width = int(np.prod(rows.shape[1:]))
+    array: Any = pa.Array.from_buffers(pa.binary(width), len(rows), [None, pa.py_buffer(rows)]).dictionary_encode()
+    first = np.frombuffer(b"".join(array.dictionary.to_pylist()), np.int8).reshape(-1, *rows.shape[1:])
+    return first, array.indices.to_numpy().astype(np.int64)
+
+
+def _renamed(axes: tuple[Axis, ...], words: tuple[tuple[str, str, str], ...]) -> tuple[Axis, ...]:
+    new = {name: (negative, positive) for name, negative, positive in words}
+    if unknown := sorted(set(new) - {a.name for a in axes}):
+        raise UsageError(f"words are given for the axes {unknown}; this dataset has {[a.name for a in axes]}")
+    return tuple(Axis(a.name, a.kind, a.who, new.get(a.name, a.words)) for a in axes)
+
+
+def _constant(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))
+
+
+def _lists(rows: Any, valid: Any, kind: pa.DataType) -> pa.Array:
+    """Return a list column of `rows` [n, A]; null where not valid."""
+    lengths = np.where(valid, rows.shape[1], 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows[valid].reshape(-1), kind), mask=pa.array(~np.asarray(valid)))
