@@ -66,6 +66,38 @@ def test_limits_hold_and_free_sources_keep_their_proportions(mixture):
         assert (level[shares <= floors * (1 + 1e-6)] >= common * (1 - 1e-6)).all()
 
 
+def bisected(weights, low, high):
+    """Shares by bisection of the level: another way to the same answer."""
+    least, most = 0.0, 1.0
+    while np.clip(most * weights, low, high).sum() < 1:
+        most *= 2
+    for _ in range(200):
+        middle = (least + most) / 2
+        least, most = (middle, most) if np.clip(middle * weights, low, high).sum() < 1 else (least, middle)
+    return np.clip(most * weights, low, high)
+
+
+def test_two_thousand_mixtures_against_bisection():
+    rng = np.random.default_rng(0)
+    capped = floored = 0
+    for _ in range(2_000):
+        count = int(rng.integers(1, 13))
+        weights, items = rng.uniform(0.001, 1, count), np.exp(rng.uniform(2, 16, count)).astype(int)
+        caps = np.where(rng.random(count) < 0.5, rng.uniform(0.1, 20, count), INF)
+        supply = (caps * items).sum()
+        samples = int(rng.integers(1, 10**8 if np.isinf(supply) else max(int(supply), 2)))
+        limit = np.minimum(caps * items / samples, 1)
+        if np.isfinite(supply) and limit.sum() < 1:
+            with pytest.raises(InfeasibleMixtureError, match=f"at most {np.floor(supply + 1e-6):.0f}"):
+                fill(weights, items, samples, list(caps))
+            continue
+        floors = rng.uniform(0, 0.9, count) * limit / count
+        shares = fill(weights, items, samples, list(caps), list(floors))
+        assert shares == pytest.approx(bisected(weights, floors, limit), abs=1e-9)
+        capped, floored = capped + (shares >= limit * (1 - 1e-9)).any(), floored + (shares <= floors * (1 + 1e-9)).any()
+    assert min(capped, floored) > 300  # both limits are met often enough to be tested
+
+
 def test_infeasible_mixtures_say_what_would_do():
     with pytest.raises(
         InfeasibleMixtureError, match=r"cannot supply 100 samples .* at most 20 \(s0 10, s1 10\); lower samples to 20"
