@@ -1,4 +1,4 @@
-"""Removes what killed runs leave in a lake: half-written temporary files, and receipts of units that were committed after all.
+"""Removes what killed runs leave in a lake: temporary files, receipts of committed units, progress of runs nobody heard of for long.
 
 Only names no reader ever looks at are touched. A receipt of a unit that is not committed stays: the next run commits from it.
 """
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.observe.live import FOLDER, live_runs
 from pipelines.publish import TEMPORARY
 from pipelines.unit import MARKER
 
@@ -44,6 +45,10 @@ def sweep(lake: Lake, *, older_than_s: float = 24 * 3600) -> SweepReport:
             elif folder == "receipts" and _is_committed(catalog, name.removesuffix(".json"), committed):
                 lake.fs.rm_file(path)
                 receipts += 1
+    for run in live_runs(lake):
+        if run.updated < oldest:
+            lake.fs.rm_file(lake.path(FOLDER, f"{run.run}.json"))
+            files += 1
     return SweepReport(files, size, receipts)
 
 

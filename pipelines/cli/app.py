@@ -24,10 +24,12 @@ from pipelines.cli import (
     lint,
     ls,
     maintain,
+    metrics,
     mix,
     query,
     record,
     standardize,
+    top,
     train_tokenizer,
     verify,
     weigh,
@@ -58,7 +60,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, export, verify, ls, lineage, maintain, gc, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 

@@ -27,20 +27,21 @@ class Console:
         """Print a table of the human-readable result; silent with `--json`."""
         if self.as_json:
             return
-        from rich.box import SIMPLE_HEAD
         from rich.console import Console as Rich
-        from rich.table import Table
-        from rich.text import Text
 
-        table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
-        for column in columns:
-            table.add_column(column, overflow="fold")
-        for row in rows:
-            table.add_row(*[Text(show(value)) for value in row])  # Text: brackets in data are not markup
+        table = _table(columns, rows, title)
         out = Rich(file=sys.stdout, highlight=False)
         if not out.is_terminal:
             out = Rich(file=sys.stdout, highlight=False, width=max(out.width, 140))
         out.print(table)
+
+    @contextmanager
+    def live(self) -> Generator[Callable[[str, Sequence[str], Iterable[Sequence[object]]], None]]:
+        """Show one table that is replaced in place; the yielded function takes title, columns and rows."""
+        from rich.live import Live
+
+        with Live(auto_refresh=False, screen=sys.stdout.isatty()) as screen:
+            yield lambda title, columns, rows: screen.update(_table(columns, rows, title), refresh=True)
 
     def result(self, document: dict[str, Any]) -> None:
         """Print the JSON document; silent without `--json`."""
@@ -67,6 +68,19 @@ class Console:
                 bar.update(task, completed=done, total=total)
 
             yield update
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*[Text(show(value)) for value in row])  # Text: brackets in data are not markup
+    return table
 
 
 def show(value: object) -> str:

@@ -1,5 +1,6 @@
 """Runs a stage: plan, leave out what is done, hand the rest to an executor, commit what comes back, stop when too much is unusable."""
 
+import logging
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from pipelines.executors import Execution, run_all
+from pipelines.observe.live import Progress
+from pipelines.observe.log import configure, event
 from pipelines.unit.commit import Committer
 from pipelines.unit.execute import crashed, prepare
 from pipelines.unit.model import NOTHING, Finished, Stage, StageReport, Unit, UnitReport, gpus_of
@@ -50,10 +53,13 @@ def run_stage(
     reports = [UnitReport(u.id, u.label, u.dataset, "skipped", measures=NOTHING) for u in _rest(units, todo)]
     if on_plan:
         on_plan(todo, len(reports))
-    for report in _work(stage, todo, run, execution or Execution(), Judge(stage.name, stop_rejects), repair):
-        reports.append(report)
-        if on_unit:
-            on_unit(report)
+    watch = _Watch(stage, run, len(todo), len(reports))
+    with watch:
+        for report in _work(stage, todo, run, execution or Execution(), Judge(stage.name, stop_rejects), repair):
+            reports.append(report)
+            watch.take(report)
+            if on_unit:
+                on_unit(report)
     ended = {r.unit for r in reports}
     reports += [UnitReport(u.id, u.label, u.dataset, "left") for u in todo if u.id not in ended]
     return StageReport(stage.name, tuple(reports), time.perf_counter() - started, sum(u.episodes for u in units))
@@ -68,6 +74,43 @@ def _rest(units: Sequence[Unit], todo: Sequence[Unit]) -> Iterator[Unit]:
             following = next(waiting, None)
         else:
             yield unit
+
+
+class _Watch:
+    """Tells whoever watches: log lines, and the run's live progress."""
+
+    def __init__(self, stage: Stage, run: str, todo: int, skipped: int) -> None:
+        configure()
+        self._facts, self._begun, self._count = {"run": run, "stage": stage.name}, time.perf_counter(), 0
+        event("stage-started", logging.INFO, **self._facts, todo=todo, skipped=skipped)
+        self._progress = Progress(stage.lake, run, stage.name, todo, skipped)
+
+    def __enter__(self) -> None:
+        return None
+
+    def take(self, report: UnitReport) -> None:
+        self._count += 1
+        self._progress.take(report)
+        event(
+            f"unit-{report.status}", logging.INFO, **self._facts, unit=report.unit, label=report.label, dataset=report.dataset, rows=report.rows,
+            frames=report.frames, bytes=report.bytes, seconds=round(report.seconds, 4), rejects=len(report.rejects),
+            **({"error": report.rejects[-1].message} if report.rejects else {}),
+        )  # fmt: skip
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        self._progress.end()
+        seconds = round(time.perf_counter() - self._begun, 4)
+        if error is None:
+            event("stage-ended", logging.INFO, **self._facts, units=self._count, seconds=seconds)
+        else:
+            event(
+                "stage-stopped",
+                logging.ERROR,
+                **self._facts,
+                units=self._count,
+                seconds=seconds,
+                error=f"{type(error).__name__}: {error}",
+            )
 
 
 @dataclass(slots=True)

@@ -84,6 +84,6 @@ def contents(lake: Lake) -> dict[str, list[tuple[Any, ...]]]:
     for table in TABLES:
         rows = Catalog(lake).scan(table).collect()
         found[table] = sorted(map(repr, rows.drop([c for c in rows.columns if c in VOLATILE]).iter_rows()))
-    files = [f for f in lake.fs.find(lake.root) if "/catalog/" not in f and ".tmp-" not in f]
+    files = [f for f in lake.fs.find(lake.root) if "/catalog/" not in f and "/live/" not in f and ".tmp-" not in f]
     found["files"] = sorted((f.removeprefix(lake.root), hashlib.sha256(lake.fs.cat_file(f)).hexdigest()) for f in files)
     return found
