@@ -46,7 +46,7 @@ class MixStage:
         """Write index, statistics and, last, the manifest that makes them a mixture."""
         compiled: Compiled = unit.payload
         try:
-            statistics = compute_statistics(self.lake, compiled.index) if self.spec.statistics else None
+            statistics = compute_statistics(self.lake, compiled.index, self.spec.image_frames) if self.spec.statistics else None
         except DataError as error:  # in quarantine it would count as done; half a mixture is none
             raise LakeError(f"mixture {unit.label}: its statistics cannot be computed: {error}") from error
         manifest = Manifest.of(compiled, statistics)

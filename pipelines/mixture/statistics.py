@@ -17,6 +17,7 @@ import polars as pl
 
 from catalog.lake import Lake
 from pipelines.mixture.index import Index
+from pipelines.mixture.pictures import ImageStatistics, picture_statistics
 from pipelines.shards.reader import Shard, open_shard
 from schemas.contract import Contract, Feature
 from schemas.errors import LakeError, UsageError
@@ -64,14 +65,16 @@ class FeatureStatistics:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Every feature's statistics, ordered by action space, feature and shape."""
+    """Every feature's statistics, ordered by action space, feature and shape, and every camera's, where they were asked for."""
 
     rows: tuple[FeatureStatistics, ...]
+    images: tuple[ImageStatistics, ...] = ()
 
     @cached_property
     def hash(self) -> str:
         """Identifies the figures; the same for any order of reading and any sharding."""
-        return digest([asdict(r) for r in self.rows])
+        rows = [asdict(r) for r in self.rows]
+        return digest([rows, [asdict(i) for i in self.images]] if self.images else rows)
 
     def get(self, scope: str, feature: str) -> FeatureStatistics:
         """Return the statistics of `feature` in the action space `scope` (`Contract.action_space`).
@@ -90,7 +93,8 @@ class Statistics:
 
     def to_json(self) -> bytes:
         """Return the bytes of `stats.json`."""
-        return canonical_json({"hash": self.hash, "alpha": ALPHA, "rows": [asdict(r) for r in self.rows]})
+        images = {"images": [asdict(i) for i in self.images]} if self.images else {}
+        return canonical_json({"hash": self.hash, "alpha": ALPHA, "rows": [asdict(r) for r in self.rows], **images})
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
@@ -100,19 +104,20 @@ class Statistics:
             LakeError: the figures are not the ones that were hashed.
         """
         raw = json.loads(text)
-        plain: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in raw["rows"]]
-        result = cls(tuple(FeatureStatistics(**r) for r in plain))
+        rows, images = (_frozen(raw.get(key, [])) for key in ("rows", "images"))
+        result = cls(tuple(FeatureStatistics(**r) for r in rows), tuple(ImageStatistics(**i) for i in images))
         if result.hash != raw["hash"]:
             raise LakeError("stats.json does not match its own hash; it was changed after it was written: mix again")
         return result
 
 
-def compute_statistics(lake: Lake, index: Index) -> Statistics:
-    """Summarise every numeric feature of the index's train episodes, one shard at a time."""
+def compute_statistics(lake: Lake, index: Index, image_frames: int = 0) -> Statistics:
+    """Summarise every numeric feature of the index's train steps, one shard at a time, and `image_frames` pictures per camera."""
     total: dict[Key, Sketch] = {}
     for shard, episodes in _train_shards(lake, index):
         merge_into(total, sketch_shard(shard, episodes))
-    return Statistics(tuple(FeatureStatistics.of(key, total[key]) for key in sorted(total)))
+    rows = tuple(FeatureStatistics.of(key, total[key]) for key in sorted(total))
+    return Statistics(rows, picture_statistics(lake, train_runs(index), image_frames) if image_frames else ())
 
 
 def sketch_shard(shard: Shard, episodes: list[tuple[int, int]]) -> dict[Key, Sketch]:
@@ -154,6 +159,15 @@ def _rows(episodes: list[tuple[int, int]], *, skip_last: bool) -> npt.NDArray[np
 
 def _numeric(contract: Contract) -> list[Feature]:
     return [f for f in contract.features if f.dtype != "string" and f.size]
+
+
+def _frozen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return parsed rows with tuples in place of lists."""
+
+    def tuples(value: Any) -> Any:
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    return [{k: tuples(v) for k, v in row.items()} for row in rows]
 
 
 def _plain(value: float) -> float | None:

@@ -71,7 +71,7 @@ def bisected(weights, low, high):
     least, most = 0.0, 1.0
     while np.clip(most * weights, low, high).sum() < 1:
         most *= 2
-    for _ in range(200):
+    for _ in range(60):
         middle = (least + most) / 2
         least, most = (middle, most) if np.clip(middle * weights, low, high).sum() < 1 else (least, middle)
     return np.clip(most * weights, low, high)

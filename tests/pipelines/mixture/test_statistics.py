@@ -8,6 +8,7 @@ import pytest
 from catalog.lake import Lake
 from pipelines.mixture.manifest import open_mixture
 from pipelines.mixture.mix import mix
+from pipelines.mixture.statistics import Statistics
 from pipelines.shards.reader import open_shard
 from pipelines.sources.base import SourceOptions
 from schemas.contract import Contract
@@ -64,7 +65,7 @@ def test_any_sharding_gives_the_same_hash(tmp_path):
         lake = Lake.at(tmp_path / f"lake{per_group}")
         for name, lengths in (("toy_a", SMALL), ("toy_b", LARGE)):
             ingest_toy(lake, ToySource(options=SourceOptions(name), lengths=lengths, per_group=per_group))
-        hashes.add(mix(lake, toy_spec()).statistics.hash)
+        hashes.add(mix(lake, toy_spec(image_frames=6)).statistics.hash)
     assert len(hashes) == 1
 
 
@@ -84,6 +85,30 @@ def test_robots_are_not_pooled_and_padding_actions_do_not_count(lake):
 def test_an_episode_of_two_sources_counts_once(toys):
     twice = mix(toys, toy_spec("twice", sources=(SourceSpec("toy_a"), SourceSpec("again", "toy_a"))))
     assert twice.statistics.get(SCOPE, "action").count == 46
+
+
+def test_colours_are_those_of_the_chosen_pictures(toys):
+    mix(toys, toy_spec("colours", image_frames=1_000))  # more than there are: every picture once
+    found = open_mixture(toys, "colours").statistics
+    assert [(i.scope, i.camera, i.frames) for i in found.images] == [(SCOPE, "front", 97), (SCOPE, "wrist", 97)]
+    pixels = []
+    index = open_mixture(toys, "colours").index
+    for number in range(len(index)):
+        row = index.row(number)
+        shard = open_shard(toys, row.dataset, row.shard)
+        pixels.append(shard.read(row.episode_id, "front", np.arange(row.steps)).reshape(-1, 3))
+    pooled, front = np.concatenate(pixels).astype(np.float64), found.images[0]
+    assert front.count == len(pooled)
+    assert front.mean == pytest.approx(pooled.mean(0))
+    assert front.std == pytest.approx(pooled.std(0))
+    assert (front.min, front.max) == (tuple(pooled.min(0)), tuple(pooled.max(0)))
+    for name, share in {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}.items():
+        assert getattr(front, name) == tuple(np.quantile(pooled, share, axis=0, method="lower"))
+    assert len(Statistics.from_json(found.to_json()).images) == 2
+    few = mix(toys, toy_spec("few", image_frames=5)).statistics
+    assert [i.frames for i in few.images] == [10, 10]  # of two datasets
+    assert few.hash != found.hash
+    assert few.rows == found.rows
 
 
 def test_can_be_turned_off(toys):
