@@ -144,15 +144,15 @@ def rate_invariance(batch: Batch, cut: c.Cutter) -> QualityReport:
         return not_measurable("rate_invariance", "commands belong to their rate and cannot be resampled", goal)
     views = {hz: resampled(batch, source, hz) for hz in RATES}
 
-    def least(how: c.Cutter) -> tuple[float, tuple[float, float] | None, dict[str, float]]:
-        cuts = {hz: how(view) for hz, view in views.items()}
+    def least(how: c.Cutter, rates: tuple[int, ...] = RATES) -> tuple[float, tuple[float, float] | None, dict[str, float]]:
+        cuts = {hz: how(views[hz]) for hz in rates}
         counts = {hz: boundary_counts(found, cuts[20].boundaries, NEAR_S) for hz, found in cuts.items() if hz != 20}
         each = {f"{hz}Hz": _pooled(pair) for hz, pair in counts.items()}
         worst = min(counts, key=lambda hz: each[f"{hz}Hz"])
         return each[f"{worst}Hz"], ratio(*counts[worst])[1], each
 
     value, ci, each = least(cut)
-    baselines = {"counted_in_frames": least(c.in_frames(cut))[0]}
+    baselines = {"counted_in_frames_at_5Hz": least(c.in_frames(cut), (5, 20))[0]}
     return QualityReport(
         "rate_invariance", value, ci, len(batch.episodes), batch.steps.num_rows, "all", baselines, verdict(value >= SAME_GOAL),
         "the same trajectories, resampled", goal, each,

@@ -21,7 +21,7 @@ SEGMENTS = Segments(SegmentsConfig(motions=False))
 
 @pytest.fixture(scope="module")
 def batch() -> Batch:
-    return sample_scripts(list(range(14)), 20)
+    return sample_scripts(list(range(20, 29)), 20)
 
 
 def cutter(batch: Batch) -> c.Cuts:
@@ -71,7 +71,8 @@ def test_uniform_segments_fail(batch: Batch) -> None:
 def test_a_cut_in_frames_fails_rate_invariance(batch: Batch, reports: dict[str, QualityReport]) -> None:
     report = rate_invariance(batch, c.in_frames(cutter))
     assert report.gate == "fail"
-    assert report.value == pytest.approx(reports["rate_invariance"].baselines["counted_in_frames"])
+    assert report.value is not None
+    assert report.value <= reports["rate_invariance"].baselines["counted_in_frames_at_5Hz"] < 0.7
 
 
 def test_a_boundary_at_every_step_over_segments(batch: Batch) -> None:
