@@ -93,7 +93,7 @@ def test_a_whole_lake_on_s3_survives_errors_timeouts_and_lost_answers(
     assert verify_lake(remote).ok
     assert len(load("toy", remote)) == sum(LENGTHS)
     out = tmp_path / "export"
-    run_stage(ExportStage(remote, "mixture:toy-mix", "lerobot", str(out)), execution=HERE)
+    run_stage(ExportStage(remote, "mixture:toy-mix", "webdataset", str(out)), execution=HERE)
     assert run_stage(VerifyStage(remote, str(out)), execution=HERE).count("done") == 1
     assert secrets_in(remote, [caplog.text, *(p.read_text(errors="replace") for p in out.rglob("*.json*"))]) == []
 
