@@ -8,6 +8,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from catalog.append import CLOCK, Appended, Part, append_parts, open_table
+from catalog.fault import lake_faults
 from catalog.lake import Lake
 from schemas.errors import LakeError
 from schemas.tables import TABLES, CatalogTable
@@ -40,8 +41,14 @@ class Catalog:
         return bool(self.append_all(table, [Part(unit, rows)]).marks)
 
     def append_all(self, table: str, parts: Sequence[Part]) -> Appended:
-        """Append what several units have for one table in one commit; each of them once, as with `append`."""
-        return append_parts(self.lake, _known(table), parts)
+        """Append what several units have for one table in one commit; each of them once, as with `append`.
+
+        Raises:
+            LakeError: as with `append`; or the lake's disk is full or cannot be written.
+            ConflictError: other writers kept winning.
+        """
+        with lake_faults(self.lake):
+            return append_parts(self.lake, _known(table), parts)
 
     def scan(self, table: str, version: int | None = None) -> pl.LazyFrame:
         """Return every row of `table` ever committed up to `version` (now, if None).

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from catalog.append import Part, marks_in
+from catalog.fault import lake_faults
 from catalog.tables import Catalog
 from pipelines.unit.commit import MARKER, Committer
 from pipelines.unit.failpoints import failpoint
@@ -60,7 +61,8 @@ def prepare(stage: Stage, unit: Unit) -> Finished:
         return Finished(unit, "recovered", meter.read(), _light(output), True, output.rejects)
     try:
         failpoint("while-working")
-        output = stage.work(unit)
+        with lake_faults(stage.lake):
+            output = stage.work(unit)
         failpoint("after-files")
     except DataError as error:
         # The input is at fault and will be again: the unit is done, with nothing to show but the reason.
@@ -71,7 +73,8 @@ def prepare(stage: Stage, unit: Unit) -> Finished:
         return crashed(unit, error, meter.read())
     receipt = is_worth_a_receipt(output, meter.read().seconds)
     if receipt:
-        write_receipt(stage.lake, unit, output)
+        with lake_faults(stage.lake):
+            write_receipt(stage.lake, unit, output)
         failpoint("after-receipt")
     return Finished(unit, "done", meter.read(), _light(output) if receipt else output, receipt, output.rejects)
 

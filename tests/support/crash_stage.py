@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import resource
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from catalog.tables import Catalog
 from pipelines.executors import Execution
 from pipelines.publish import publish_bytes
 from pipelines.unit import Output, Reject, Unit, run_stage
+from schemas.errors import LakeError
 
 TABLES = ("quarantine", "shards", "episodes", "runs")
 VOLATILE = {
@@ -66,6 +69,17 @@ class CrashStage:
 def run_once(root: str, count: int) -> None:
     """Run the stage to the end in this process."""
     run_stage(CrashStage(Lake.at(root), count), execution=Execution(workers=0))
+
+
+def run_limited(root: str, count: int, most_bytes: int) -> None:
+    """Run the stage where no file may grow beyond `most_bytes`; write down the error, which has to be one the house raises."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
+    try:
+        run_once(root, count)
+    except LakeError as error:
+        (Path(root) / "told").write_text(str(error)[:most_bytes])
+        raise SystemExit(7) from error
 
 
 def append_many(root: str, worker: int, count: int) -> None:

@@ -59,6 +59,8 @@ def _fork(call: Sequence[Any], point: str) -> int:
         (where, name), (at, _, times) = call[0].split(":"), point.partition(":")
         failpoints.arm(at, int(times or 1))
         getattr(import_module(where), name)(*call[1:])
+    except SystemExit as stop:
+        os._exit(int(stop.code or 0))
     except BaseException:  # a fork must never return into the loop
         sys.excepthook(*sys.exc_info())
         os._exit(1)
