@@ -66,11 +66,16 @@ class CacheShape:
 
 @dataclass(frozen=True, slots=True)
 class CachedEpisode:
-    """Which rows of a file belong to which episode: frames `first`, `first + stride`, ..., `frames` of them, `draws` rows each."""
+    """Which rows of a file belong to which episode: frames `first`, `first + stride`, ..., `frames` of them, `draws` rows each.
+
+    `content_hash` and `contract` (a digest) say of which recording, read how: loaders join rows of nothing else.
+    """
 
     episode_id: str
     key: str
     dataset: str
+    content_hash: str
+    contract: str
     first: int
     frames: int
     start_row: int

@@ -29,6 +29,7 @@ def load(
     keys: Sequence[str] | None = None,
     image_size: tuple[int, int] | None = None,
     annotations: Sequence[str] = (),
+    residuals: Sequence[str] = (),
 ) -> "MixtureDataset":
     """Return the samples of a mixture in the order of its plan, or those of a dataset step by step.
 
@@ -41,6 +42,8 @@ def load(
         keys: features and cameras to read; None: all that are neither privileged nor depth or segmentation.
         image_size: (height, width) to fit every picture into; None: as stored.
         annotations: annotators (`NAME` or `NAME@FINGERPRINT`) whose columns are joined as `annotation.<annotator>.<column>`.
+        residuals: teachers (`NAME` or `NAME@KEY`) whose caches are joined as `residual.<teacher>.<column>`; each sample gets one of
+            its frame's draws, chosen by its position. Frames that are not cached, or were changed since, are padding.
 
     Raises:
         UsageError: nothing has that name, `keys` or `windows` names something no dataset has, or an annotator in
@@ -52,6 +55,7 @@ def load(
         >>> loader = DataLoader(dataset, batch_sampler=dataset.batches(64), collate_fn=dataset.collate, num_workers=2)
     """
     from pipelines.loader.annotated import join_annotations
+    from pipelines.loader.cached import join_residuals
     from pipelines.loader.dataset import MixtureDataset
     from pipelines.loader.drawn import Drawn
 
@@ -84,11 +88,13 @@ def load(
     check_keys(contracts.values(), spec, keys)
     asked = spec if isinstance(spec, WindowSpec) else WindowSpec()
     annotated = join_annotations(Catalog(home), index.frame(), annotations) if annotations else None
-    more = (*(annotated.fields if annotated is not None else ()), *drawn.fields)
+    cached = join_residuals(home, index.frame(), contracts, found.pins, residuals) if residuals else ()
+    more = (*(annotated.fields if annotated is not None else ()), *(f for c in cached for f in c.fields()), *drawn.fields)
     fields = {dataset: (*found_fields, *more) for dataset, found_fields in fields.items()}
     reader = SampleReader(
-        home, fields, asked.match, image_size, goal=asked.goal, td=asked.td, dropout=asked.dropout, annotated=annotated
-    )
+        home, fields, asked.match, image_size, goal=asked.goal, td=asked.td, dropout=asked.dropout, annotated=annotated,
+        cached=cached,
+    )  # fmt: skip
     return MixtureDataset(reader, index, order, split, drawn)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from catalog.lake import Lake
 from pipelines.loader.annotated import Annotated
+from pipelines.loader.cached import CachedRows
 from pipelines.loader.episode import EpisodeView, episode_view
 from pipelines.loader.fields import Field
 from pipelines.loader.goals import Elsewhere, draw_aim, entries_of, next_window, numbers, td_chunk
@@ -48,6 +49,7 @@ class SampleReader:
         td: what chunks of temporal-difference learning they show.
         dropout: what some of them do without.
         annotated: what annotators said, where it is asked for.
+        cached: what teachers know, where it is asked for.
         groups: per dataset, its fields by what they look at, so that a window is resolved once for all of them.
         pictures: decodes them.
     """
@@ -61,6 +63,7 @@ class SampleReader:
     td: TdSpec | None = None
     dropout: DropoutSpec | None = None
     annotated: Annotated | None = None
+    cached: tuple[CachedRows, ...] = ()
     groups: Mapping[str, tuple[tuple[Field, ...], ...]] = dataclass_field(init=False)
     pictures: Pictures = dataclass_field(init=False)
 
@@ -105,6 +108,8 @@ class SampleReader:
                 self._field(sample, view, field, found, step, into, blocks)
         if self.annotated is not None:
             sample |= self.annotated.of(row.episode_id, step)
+        for rows in self.cached:
+            sample |= rows.of(row.episode_id, step, draw)
         gone = dropped(self.dropout, row.episode_id, step, draw) if self.dropout is not None else {}
         if self.goal is not None or self.td is not None:
             self._towards(sample, view, row.dataset, step, into, draw, elsewhere, seen=not gone.get("goal", False))

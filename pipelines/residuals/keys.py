@@ -31,6 +31,7 @@ class EpisodeRef:
     first: int
     stop: int
     key: str = ""
+    contract: str = ""
 
     def frames(self, stride: int) -> int:
         """Number of cached frames."""
@@ -57,6 +58,11 @@ def cache_key(parts: Mapping[str, Any]) -> str:
 def dataset_version(contract: Contract, needs: Needs, windows: Any) -> str:
     """Hash what a dataset's samples mean to a teacher: its contract, and what is read of it and when."""
     return digest_of([json.loads(contract.to_json()), asdict(needs), windows])
+
+
+def contract_digest(contract: Contract) -> str:
+    """Return the digest of a contract that cached episodes carry."""
+    return digest_of(json.loads(contract.to_json()))
 
 
 def episode_key(key: str, version: str, ref: EpisodeRef) -> str:

@@ -13,7 +13,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.loader.fields import Windows
 from pipelines.mixture.manifest import Mixture
-from pipelines.residuals.keys import EpisodeRef, dataset_version, episode_key
+from pipelines.residuals.keys import EpisodeRef, contract_digest, dataset_version, episode_key
 from pipelines.residuals.teacher import Needs
 from schemas.contract import Contract
 from schemas.errors import LakeError, UsageError
@@ -143,5 +143,6 @@ def episodes_of(mixture: Mixture, key: str, readers: Mapping[str, EpisodeReader]
     for row in rows.iter_rows(named=True):
         first, stop = row["first_row"] - row["begin"], row["stop"] - row["begin"]
         ref = EpisodeRef(row["dataset"], row["shard"], row["episode_id"], row["content_hash"], first, stop)
-        refs.append(replace(ref, key=episode_key(key, readers[ref.dataset].version, ref)))
+        reader = readers[ref.dataset]
+        refs.append(replace(ref, key=episode_key(key, reader.version, ref), contract=contract_digest(reader.contract)))
     return refs

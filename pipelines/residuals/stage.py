@@ -1,8 +1,8 @@
 """The cache stage: episodes without rows under the present key are computed, in units that are written and committed once."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -122,7 +122,7 @@ class CacheStage:
         missing = [r for r in refs if r.key not in covered]
         units: list[Unit] = []
         for group in _groups(missing, max(self.config.unit_rows // self.config.draws, 1), self.config.stride):
-            name = unit_id(self.name, [r.key for r in group], self.key, CODE)
+            name = unit_id(self.name, [self.teacher.spec.teacher_id, [r.key for r in group]], self.key, CODE)
             units.append(self._unit(name, tuple(group)))
         return [*done, *units]
 
@@ -244,8 +244,3 @@ def _groups(refs: Sequence[EpisodeRef], most: int, stride: int) -> list[list[Epi
         groups[-1].append(ref)
         frames += size
     return groups
-
-
-def with_sources(stage: CacheStage, assignment: Mapping[TeacherSource, Sequence[str]]) -> list[CacheStage]:
-    """Return one stage per teacher, each over the sources that are its own."""
-    return [replace(stage, source=source, sources=tuple(names)) for source, names in assignment.items()]

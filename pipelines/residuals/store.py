@@ -138,7 +138,13 @@ class Cache:
         return out
 
 
-def open_cache(lake: Lake, teacher: str, key: str | None = None, wanted: Mapping[str, str] | None = None) -> Cache:
+def open_cache(
+    lake: Lake,
+    teacher: str,
+    key: str | None = None,
+    wanted: Mapping[str, str] | None = None,
+    contents: Mapping[str, tuple[str, str]] | None = None,
+) -> Cache:
     """Open a cache.
 
     Args:
@@ -146,6 +152,7 @@ def open_cache(lake: Lake, teacher: str, key: str | None = None, wanted: Mapping
         teacher: its teacher's id.
         key: its key, or the beginning of it; None: the teacher's only one.
         wanted: sub-key per episode id; None: of each episode what was committed last.
+        contents: content hash and contract digest per episode id: rows of other recordings, or read otherwise, are left out.
 
     Raises:
         UsageError: there is no such cache, or the beginning of a key fits several.
@@ -164,7 +171,8 @@ def open_cache(lake: Lake, teacher: str, key: str | None = None, wanted: Mapping
         table = read_ipc(lake, uri)
         file = CacheFile(uri, CacheHeader.from_metadata(table.schema.metadata, lake.path(uri)), table)
         for episode in file.header.episodes:
-            if wanted is None or wanted.get(episode.episode_id) == episode.key:
+            known = contents is None or contents.get(episode.episode_id) == (episode.content_hash, episode.contract)
+            if known and (wanted is None or wanted.get(episode.episode_id) == episode.key):
                 found[episode.episode_id] = (len(files), episode)
         files.append(file)
     if not found:

@@ -33,7 +33,9 @@ class CacheWriter:
         """Add one episode, all of its parts in order."""
         number, size = len(self.episodes), sum(len(rows["draw"]) for rows, _ in parts)
         frames = size // self.config.draws
-        self.episodes.append(CachedEpisode(ref.episode_id, ref.key, ref.dataset, ref.first, frames, self.count))
+        self.episodes.append(
+            CachedEpisode(ref.episode_id, ref.key, ref.dataset, ref.content_hash, ref.contract, ref.first, frames, self.count)
+        )
         for rows, shared in parts:
             audited = audit_frames(ref, rows["frame_index"].tolist(), self.config.audit_share)
             own = {"episode_index": np.full(len(rows["draw"]), number, np.int64), "_audited": audited}

@@ -17,6 +17,7 @@ from pipelines.residuals.teacher import Needs, Teacher, TeacherSpec
 from pipelines.unit import StageReport, run_stage
 from schemas.mixture import SourceSpec, SplitSpec, WindowSpec
 from tests.support.mixtures import toy_spec
+from transforms.flow import Convention
 
 HORIZON, WIDTH = 4, 4
 HERE = Execution(workers=0)
@@ -91,3 +92,27 @@ def unpack(table: Any, name: str) -> np.ndarray:
     """A fixed-size list column as an array [n, length]."""
     column = table.column(name).combine_chunks()
     return np.asarray(column.values).reshape(len(column), -1)
+
+
+def head_teacher(name: str, kind: str, seed: int = 0, **changes: Any) -> Teacher:
+    """A teacher that answers with a chunk (`regression`), logits of three tokens (`categorical`) or states (`hidden`)."""
+    model = TinyNet(seed)
+    shape = {"regression": (HORIZON, WIDTH), "categorical": (2, 8), "hidden": (HORIZON, WIDTH)}[kind]
+
+    def answer(ready: Mapping[str, Any], a_tau: Any, tau: Any, privileged: bool) -> Any:
+        future = ready["future"] if privileged else torch.zeros_like(ready["future"])
+        seen = torch.cat([ready["now"], future, torch.zeros(len(future), HORIZON * WIDTH + 1)], 1)
+        return model.layer(seen).reshape(-1, *shape)
+
+    body = {"privileged": ("future",), "mask_id": "future"} | changes
+    spec = TeacherSpec(name, Convention(kind=kind), HORIZON, WIDTH, **body)
+    return from_callable(answer, spec, weights=model, prepare=tiny_prepare, needs=NEEDS)
+
+
+def made() -> Teacher:
+    """The teacher that `python:tests.support.residuals:made` names on the command line."""
+    return tiny_teacher(name="made")
+
+
+def made_other() -> Teacher:
+    return tiny_teacher(5, name="made-other")
