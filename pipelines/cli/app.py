@@ -13,6 +13,7 @@ import typer
 from pipelines.cli import (
     annotate,
     audit,
+    cache,
     curate,
     demo,
     doctor,
@@ -60,7 +61,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
