@@ -34,6 +34,8 @@ class Named:
     def text(self) -> str:
         """The phase in words."""
         words = _WORDS[self.phase].format(self.thing) if self.thing else _BARE[self.phase]
+        if self.who and not self.thing and self.phase in ("grasp", "release"):
+            return words.replace("the gripper", f"the {self.who.replace('arm', 'gripper')}")
         return f"{words} with the {self.who}" if self.who and self.phase != "idle" else words
 
 
