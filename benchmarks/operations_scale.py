@@ -72,7 +72,11 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def _apart(step: str, lake: str, count: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.operations_scale", "--step", step, lake, str(count)], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "benchmarks.operations_scale", "--step", step, lake, str(count)],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -12,7 +12,7 @@ from schemas.errors import CotrainError, LakeError
 _ADVICE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "raise the quota or free some space",
-    errno.EFBIG: "the limit on file sizes (ulimit -f) is too low for shards",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f)",
     errno.EROFS: "mount it writable",
     errno.EACCES: "give this user the right to write there",
     errno.EPERM: "give this user the right to write there",
