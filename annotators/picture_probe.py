@@ -18,20 +18,30 @@ F64 = npt.NDArray[np.float64]
 BLUR_PX = 1.5  # standard deviation
 SAMPLED = 48  # pictures per clip
 MIN_PICTURES = 8
+MIN_CONTRAST = 2.0  # median standard deviation of levels
 GOAL = "at least 0.9, and above every baseline"
 
 
 def evaluate_pictures(annotator: "PictureQuality", heldout: Batch) -> tuple[QualityReport, ...]:
-    """Report the mean area under the ROC per episode of finding blurred and frozen pictures."""
-    clips = [
-        [_sampled(have[e]) for c, have in heldout.clips.items() if c in annotator.cameras(heldout.contract) and len(have[e]) >= MIN_PICTURES]
-        for e in range(len(heldout.episodes))
-    ]  # fmt: skip
+    """Report the mean area under the ROC per episode of finding blurred and frozen pictures.
+
+    Clips of fewer than `MIN_PICTURES` pictures, and those that show one colour (a covered camera), are left out and counted: blurred or frozen,
+    they would stay what they are.
+    """
+    cameras = [c for c in heldout.clips if c in annotator.cameras(heldout.contract)]
+    every = [[_sampled(heldout.clips[c][e]) for c in cameras if len(heldout.clips[c][e])] for e in range(len(heldout.episodes))]
+    clips = [[clip for clip in have if len(clip) >= MIN_PICTURES and _has_contrast(clip)] for have in every]
+    left_out = sum(map(len, every)) - sum(map(len, clips))
     clips = [have for have in clips if have]
     if not clips:
-        why = "no episode has enough pictures"
+        why = "no episode has enough pictures with anything to see"
         return not_measurable("blur_auc", why, GOAL), not_measurable("freeze_auc", why, GOAL)
-    return _report(annotator, "blur_auc", clips, _blurred), _report(annotator, "freeze_auc", clips, _frozen)
+    cases: tuple[tuple[str, _Case], ...] = (("blur_auc", _blurred), ("freeze_auc", _frozen))
+    return tuple(replace(_report(annotator, m, clips, case), detail={"clips_left_out": left_out}) for m, case in cases)
+
+
+def _has_contrast(clip: Clip) -> bool:
+    return float(np.median(clip.pictures.std(axis=(1, 2, 3)))) >= MIN_CONTRAST
 
 
 type _Case = Callable[["PictureQuality", Clip], tuple[dict[str, F64], npt.NDArray[np.bool_]]]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from annotators.clips import Clip, Look, no_clip
 from pipelines.loader.pictures import fit, inner_size
+from pipelines.shards.backends.registry import backend_for
 from pipelines.shards.decode import decode_masks, decode_rgb
 from pipelines.shards.reader import Shard
 from pipelines.shards.track import Track
@@ -95,10 +97,10 @@ def inner(track: Track, look: Look) -> tuple[int, int]:
 
 
 def _pictures(track: Track, frames: I64, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Decode in as few runs as memory allows: each run begins at a keyframe that it may share with the one before."""
+    """Decode in one run where the decoder scales as it goes; else in as few as memory allows, for each begins at a keyframe again."""
     result = np.empty((len(frames), *size, 3), np.uint8)
-    biggest = int(np.prod(track.shape))
-    for rows in _slices(len(frames), biggest):
+    turned, backend = track.info.header.rotation % 180, backend_for(track.info.header.codec)
+    for rows in _slices(len(frames), 3 * prod(backend.reduced(track, *(size[::-1] if turned else size)))):
         found = decode_rgb(track, frames[rows], at_least=None if size == track.shape[:2] else size)
         if found.shape[1:3] == size:
             result[rows] = found

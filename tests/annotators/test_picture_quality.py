@@ -115,6 +115,13 @@ def test_gates_pass_on_clear_pictures_and_say_what_was_measured() -> None:
     assert {r.gate for r in PictureQuality().evaluate(film(20).take([]))} == {"not-measurable"}
 
 
+def test_a_covered_camera_is_left_out_and_counted() -> None:
+    batch = film(20)
+    black = tuple(replace(c, pictures=c.pictures * 0) for c in batch.clips["wrist"])
+    reports = PictureQuality().evaluate(replace(batch, clips=batch.clips | {"wrist": black}))
+    assert {(r.gate, r.detail["clips_left_out"]) for r in reports} == {("pass", 3)}
+
+
 def test_gates_fail_measurements_of_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     def shuffled(clip: Clip, config: PictureQualityConfig) -> Measured:
         found = measure(clip, config)
