@@ -67,7 +67,7 @@ class SourceShare:
 def explain(share: float, target: float, cap: float, floor: float, max_epochs: float | None, shared: int) -> str:
     """Say in words what a cap, a floor or an overlap did to a source whose plain share was `share`."""
     notes: list[str] = []
-    if max_epochs is not None and math.isclose(target, cap, rel_tol=1e-6) and target < share:
+    if max_epochs is not None and math.isclose(target, cap, rel_tol=1e-3) and target < share:
         notes.append(f"held at its cap of {max_epochs:g} epochs")
     if floor and math.isclose(target, floor, rel_tol=1e-6) and target > share:
         notes.append("raised to its floor")

@@ -1,6 +1,8 @@
 """The mixture spec: read from TOML, refused with file, key and remedy."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +103,47 @@ def test_other_refusals(tmp_path):
         load_spec('name = "a"\nsamples = 1\n[sources]\nname = "x"')
     with pytest.raises(UsageError, match="split is 3; it must be a table"):
         load_spec('name = "a"\nsamples = 1\nsplit = 3\n[[sources]]\nname = "x"')
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/mixtures.md"])
+def test_documented_examples_are_specs(page):
+    text = (Path(__file__).resolve().parents[2] / page).read_text(encoding="utf-8")
+    examples = re.findall(r"```toml\n(name = .*?)```", text, re.DOTALL)
+    assert examples
+    assert all(load_spec(example).sources for example in examples)
+
+
+def test_a_first_spec_keeps_its_json():
+    """Mixtures pinned before a key existed keep their hash: keys that say nothing are not written."""
+    body = load_spec(GOOD).to_dict()
+    assert list(body) == ["name", "samples", "sources", "seed", "temperature", "split", "windows", "statistics"]
+    assert list(body["sources"][0]) == ["name", "where", "weight", "max_epochs", "floor"]
+    assert list(body["windows"]) == ["observation_s", "action_horizon_s", "action_hz", "match"]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ('unit = "words"', "unit is 'words'"),
+        ('tokenizer = "t.json"', "tokenizer is set but unit is 'samples'"),
+        ("image_frames = -1", "image_frames is -1"),
+        ("image_frames = 4\nstatistics = false", "image_frames is set but statistics is false"),
+        ("group = 0", "group is 0"),
+        ("group = 3", "does not hold whole groups of 3"),
+        ("group = 2\n[locality]\nwindow = 4", "choose one of them"),
+        ("[weights]\nscore = 1", "two brackets, once per weight"),
+        ("[[weights]]\nform = 'log'", "name either a score"),
+        ("[[weights]]\nscore = 's'\nsources = ['robt']", "did you mean robot"),
+        ("[resampling]\nmin_ess = 2", "resampling.min_ess is 2"),
+        ("[resampling]\nby = 'scene'", "resampling.by is 'scene'"),
+        ("[windows.dropout]\nlanguage = -1", "windows.dropout.language is -1"),
+    ],
+)
+def test_later_keys_are_checked_too(more, says):
+    top, tables = (more, "") if not more.startswith("[") else ("", more)
+    text = f'name = "a"\nsamples = 20_000\n{top}\n[[sources]]\nname = "robot"\n{tables}'
+    if "[locality]" in top:
+        text = text.replace("[locality]\nwindow = 4", "") + "\n[locality]\nwindow = 4"
+    with pytest.raises(UsageError) as caught:
+        load_spec(text)
+    assert says in str(caught.value)
