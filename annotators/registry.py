@@ -11,8 +11,10 @@ ANNOTATORS = Registry(
     "cotrain.annotators",
     {
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
+        "depth_tokens": "annotators.depth.depth_tokens:DepthTokens",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
+        "object_points": "annotators.traces.objects:ObjectPoints",
         "picture_quality": "annotators.picture_quality:PictureQuality",
         "segments": "annotators.segments.segments:Segments",
         "trace": "annotators.traces.trace:Trace",

@@ -31,6 +31,7 @@ from pipelines.cli import (
     record,
     standardize,
     top,
+    train_depth,
     train_tokenizer,
     verify,
     weigh,
@@ -61,7 +62,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, train_depth, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
