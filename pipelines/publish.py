@@ -5,6 +5,7 @@ temporary file, then one put of the finished bytes.
 """
 
 import os
+import shutil
 import tempfile
 import uuid
 from collections.abc import Generator
@@ -41,6 +42,8 @@ def temporary_for(lake: Lake, target: str) -> Generator[Path]:
         yield path
     finally:
         path.unlink(missing_ok=True)
+        if not lake.is_local:
+            shutil.rmtree(path.parent)
 
 
 def publish(lake: Lake, temporary: Path, target: str) -> PublishedFile:

@@ -12,6 +12,10 @@ NAME = "verify"
 def command(
     out: Annotated[str, typer.Argument(help="An exported folder, the folder several were exported to, or the word lake.")],
     every: Annotated[int, typer.Option("--every", min=1, help="Compare every n-th frame; every step is compared.")] = 10,
+    sample: Annotated[
+        float, typer.Option("--sample", min=0, max=1, help="With lake: look at this share of the files only.")
+    ] = 1.0,
+    seed: Annotated[int, typer.Option("--seed", help="With --sample: another seed, other files.")] = 0,
     lake: LakeOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -32,7 +36,7 @@ def command(
 
     where = Lake.at(lake)
     if out == "lake":
-        return _lake(where, Console(as_json))
+        return _lake(where, Console(as_json), sample, seed)
     stage, running = VerifyStage(where, out, every), Running(Console(as_json))
     if dry_run:
         running.console.result(describe(stage, running))
@@ -52,11 +56,11 @@ def command(
     return 0
 
 
-def _lake(where: Any, console: Any) -> int:
+def _lake(where: Any, console: Any, sample: float, seed: int) -> int:
     from pipelines.integrity import verify_lake
 
     with console.progress("verify lake") as update:
-        found = verify_lake(where, update)
+        found = verify_lake(where, update, sample=sample, seed=seed)
     if not found.ok:
         console.table(("file", "problem"), [(f, "missing") for f in found.missing] + [(f, "damaged") for f in found.damaged])
     state = "all as the catalog says" if found.ok else f"{len(found.missing)} missing, {len(found.damaged)} damaged"
@@ -64,6 +68,13 @@ def _lake(where: Any, console: Any) -> int:
     if not found.ok:
         console.note("run the `cotrain ingest` or `cotrain annotate` that made them again, with --repair")
     console.result(
-        {"command": NAME, "lake": where.root, "files": found.files, "missing": found.missing, "damaged": found.damaged}
+        {
+            "command": NAME,
+            "lake": where.root,
+            "files": found.files,
+            "sample": sample,
+            "missing": found.missing,
+            "damaged": found.damaged,
+        }
     )
     return 0 if found.ok else 1
