@@ -97,6 +97,10 @@ class Lake:
         """Folder of one pinned mixture."""
         return self.path("mixtures", _slug(name), mixture_hash)
 
+    def attempts(self, source: str, unit: str) -> str:
+        """Path of the attempt trees one unit of a source made."""
+        return self.path("attempts", _slug(source), f"{unit}.arrow")
+
     def receipt(self, unit: str) -> str:
         """Path of a finished but not yet committed unit's receipt."""
         return self.path("receipts", f"{unit}.json")

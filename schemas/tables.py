@@ -66,6 +66,10 @@ SPLITS = _table(
     "splits", ("name", "episode_id"),
     name=_S, episode_id=_S, spec_hash=_S, basis=_S, dataset=_S, split=_S, component=_S, note=_S,
 )  # fmt: skip
+ATTEMPTS = _table(
+    "attempts", ("source",),
+    source=_S, origin=_S, of=_S, uri=_S, blake3=_S, bytes=_I, trees=_I, nodes=_I, attempts=_I, judged=_I,
+)  # fmt: skip
 AUDITS = _table(
     "audits", ("content", "metric", "fingerprint"),
     subject=_S, content=_S, metric=_S, fingerprint=_S, value=_F, low=_F, high=_F, n=_I, seed=_I, verdict=_S, sentence=_S, detail=_S,
@@ -106,6 +110,7 @@ TABLES: dict[str, CatalogTable] = {
         DUPLICATES,
         DECISIONS,
         SPLITS,
+        ATTEMPTS,
         AUDITS,
         MIXTURES,
         RESIDUALS,

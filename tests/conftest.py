@@ -9,9 +9,13 @@ from typing import Any
 
 import fsspec
 import pytest
+from hypothesis import settings
 
 from catalog.lake import Lake
 
+# No deadlines: machines that run tests are shared, and a slow example is no wrong one.
+settings.register_profile("cotrain", deadline=None)
+settings.load_profile("cotrain")
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -12,6 +12,7 @@ import typer
 
 from pipelines.cli import (
     annotate,
+    attempts,
     audit,
     cache,
     curate,
@@ -76,6 +77,10 @@ mixing = typer.Typer(cls=mix.Group, help=mix.HELP, no_args_is_help=True, rich_ma
 for action_name, action in mix.ACTIONS.items():
     mixing.command(name=action_name)(_exiting(action))
 app.add_typer(mixing, name=mix.NAME)
+trying = typer.Typer(help=attempts.HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+for action_name, action in attempts.ACTIONS.items():
+    trying.command(name=action_name)(_exiting(action))
+app.add_typer(trying, name=attempts.NAME)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,6 +25,7 @@ class Numbers:
     scene: str = ""
     success: bool = True
     reward: Any = None
+    extra: Any = None  # further step columns, float [T, D] by name
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ArraySource:
             features=(
                 Feature("observation.state", "float32", (wide,), role="state"),
                 Feature("action", "float32", (deep,), role="action", representation="delta", parts=parts),
+                *(Feature(n, "float64", (v.shape[1],)) for n, v in (self.episodes[0].extra or {}).items()),
             ),
             licence=self.options.licence or "Apache-2.0",
         )  # fmt: skip
@@ -62,7 +64,7 @@ class ArraySource:
     def read(self, group: Group) -> Iterator[EpisodeDraft]:
         for index, e in enumerate(self.episodes):
             t_ns = (np.arange(len(e.state)) * (1e9 / self.hz)).astype(np.int64)
-            columns = {"observation.state": e.state, "action": e.action}
+            columns = {"observation.state": e.state, "action": e.action} | (e.extra or {})
             steps = build_steps(self.contract(), t_ns, columns, language=e.task, reward=e.reward)
             yield EpisodeDraft(str(index), steps, success=e.success, split_group=e.scene or None, uri=self.uri)
 
