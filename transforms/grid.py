@@ -14,6 +14,7 @@ from transforms.rotation import F64, continuous, normalise, slerp
 I64 = npt.NDArray[np.int64]
 BOOL = npt.NDArray[np.bool_]
 SECOND = 1_000_000_000
+_BLOCK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,11 @@ class Grid:
 
     def spherical(self, q: F64) -> F64:
         """Resample unit quaternions float64[4, T] along great arcs to float64[4, G], signs continuous inside an episode."""
-        return continuous(slerp(np.take(q, self.left, 1), np.take(q, self.right, 1), self.weight), self.starts[:-1])
+        found = np.take(q, self.left, 1)
+        between = np.flatnonzero(self.weight > 0)
+        if len(between):
+            found[:, between] = slerp(found[:, between], np.take(q, self.right[between], 1), self.weight[between])
+        return continuous(found, self.starts[:-1])
 
 
 def make_grid(t_ns: I64, starts: I64, rate_hz: float, max_gap_s: float) -> Grid:
@@ -106,13 +111,8 @@ def smooth(values: F64, starts: I64, samples: int) -> F64:
     result = values.copy()
     if half == 0 or values.shape[1] < samples:
         return result
-    centre = fit[half]
-    inner = values[:, half:-half] * centre[half]
-    for k in range(1, half + 1):  # the kernel is symmetric
-        inner += centre[half + k] * (
-            values[:, half - k : values.shape[1] - half - k] + values[:, half + k : values.shape[1] - half + k]
-        )
-    result[:, half:-half] = inner
+    for row, out in zip(values, result, strict=True):
+        _convolve(row, fit[half, half:], out[half : len(row) - half])
     lengths = np.diff(starts)
     for episode in np.flatnonzero(lengths < samples):
         span = slice(starts[episode], starts[episode + 1])
@@ -139,6 +139,20 @@ def runs(changed: BOOL) -> tuple[I64, I64]:
     marks[:1] = True
     first = np.flatnonzero(marks)
     return first, np.diff(np.append(first, len(changed)))
+
+
+def _convolve(row: F64, kernel: F64, out: F64) -> None:
+    """Filter one row with a symmetric kernel, given from its centre outwards, into `out`; in blocks that stay in the cache."""
+    half = len(kernel) - 1
+    scratch = np.empty(min(_BLOCK, len(out)))
+    for a in range(0, len(out), _BLOCK):
+        b = min(a + _BLOCK, len(out))
+        block, pair = out[a:b], scratch[: b - a]
+        np.multiply(row[a + half : b + half], kernel[0], out=block)
+        for k in range(1, half + 1):
+            np.add(row[a + half - k : b + half - k], row[a + half + k : b + half + k], out=pair)
+            pair *= kernel[k]
+            block += pair
 
 
 def _parabola(samples: int) -> F64:

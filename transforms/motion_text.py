@@ -7,7 +7,6 @@ with the axes of REP-103 (roll about x, pitch about y, yaw about z), so that a p
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 AxisKind = Literal["translation", "rotation", "gripper", "base", "joint"]
@@ -90,7 +89,6 @@ def read_joint(name: str) -> Joint | None:
     return Joint(name, side, limb, " ".join(filter(None, (side, label))), hand, spread, words)
 
 
-@lru_cache(maxsize=65536)
 def phrase(
     axes: tuple[Axis, ...], code: tuple[int, ...], order: tuple[int, ...], levels: tuple[int, ...] = (), max_parts: int = 3
 ) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from blake3 import blake3
 
@@ -22,6 +23,7 @@ from transforms.rotation import F64
 if TYPE_CHECKING:
     from annotators.motion.language_motion import LanguageMotionConfig
 
+U64 = npt.NDArray[np.uint64]
 SLIGHTLY, QUICKLY = 0.1, 0.3  # metres per second
 
 
@@ -105,8 +107,7 @@ def _negatives(batch: Batch, labels: StepLabels, first: I64, code: I8, rate: F64
 
     Which axis is a hash of the episode and the start, so it depends on nothing else in the batch.
     """
-    episode = np.searchsorted(batch.starts, first, side="right") - 1
-    draws = _draws([f"{batch.episodes[e]}/{batch.t_ns[f]}" for e, f in zip(episode, first, strict=True)])
+    draws = _draws(batch, first)
     wrong, speed = code.copy(), rate.copy()
     movable = np.array([a.kind != "base" for a in labels.axes])
     moving = (code != 0).sum(1)
@@ -120,9 +121,14 @@ def _negatives(batch: Batch, labels: StepLabels, first: I64, code: I8, rate: F64
     return wrong, speed
 
 
-def _draws(keys: list[str]) -> np.ndarray:
-    """First 64 bits of BLAKE3 of each key, uint64[K]."""
-    return np.array([int.from_bytes(blake3(k.encode()).digest(8), "little") for k in keys], np.uint64)
+def _draws(batch: Batch, first: I64) -> U64:
+    """Return 64 random bits per row, uint64[K]: BLAKE3 of the episode, mixed with the start by SplitMix64 (Steele et al. 2014)."""
+    seeds = np.array([int.from_bytes(blake3(e.encode()).digest(8), "little") for e in batch.episodes], np.uint64)
+    episode = np.searchsorted(batch.starts, first, side="right") - 1
+    z = seeds[episode] + batch.t_ns[first].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
 
 
 def span_table(
