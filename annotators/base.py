@@ -127,8 +127,9 @@ class Annotator(Protocol):
         covers: whether its rows cover every step of every episode (valid or not), or at least name every episode.
 
     An annotator of pictures or signals also has `needs(contract)` (`annotators.clips.Watcher`). It may state `grain`, what one row
-    is about; `tuned`, true where it fits thresholds or weights to the data it is evaluated on; and `on_gpu`, true where it runs a
-    model on `Batch.device` (see `grain_of`, `is_tuned`, `uses_gpu`).
+    is about; `tuned`, true where it fits thresholds or weights to the data it is evaluated on; `on_gpu`, true where it runs a model on
+    `Batch.device`; and `evaluation`, to be raised when `evaluate` measures otherwise although the rows stay the same (see `grain_of`,
+    `is_tuned`, `uses_gpu`, `evaluation_of`).
     """
 
     name: ClassVar[str]
@@ -199,6 +200,11 @@ def grain_of(annotator: Annotator) -> Grain:
 def is_tuned(annotator: Annotator) -> bool:
     """Tell whether an annotator fits anything to the data, so that it is to be judged on the test half only."""
     return bool(getattr(annotator, "tuned", False))
+
+
+def evaluation_of(annotator: Annotator) -> str:
+    """Return the version of how an annotator measures itself: reports of another one are measured again."""
+    return str(getattr(annotator, "evaluation", "1"))
 
 
 def uses_gpu(annotator: Annotator) -> bool:

@@ -14,10 +14,9 @@ def choose_device(wanted: str = "auto") -> str:
     Raises:
         UsageError: the name is unknown, or a GPU is asked for where there is none.
     """
+    check_name(wanted)
     if wanted == "cpu":
         return "cpu"
-    if wanted.partition(":")[0] not in _KNOWN:
-        raise UsageError(f"device {wanted!r} is unknown; use auto, cpu, cuda or cuda:<number>")
     try:
         import torch
     except ImportError as error:
@@ -33,6 +32,16 @@ def choose_device(wanted: str = "auto") -> str:
             f"--device {wanted}: torch sees {torch.cuda.device_count() if there else 'no'} GPU here; use --device auto"
         )
     return wanted
+
+
+def check_name(wanted: str) -> None:
+    """Check the name of a device without looking for it.
+
+    Raises:
+        UsageError: there is no such kind of device.
+    """
+    if wanted.partition(":")[0] not in _KNOWN:
+        raise UsageError(f"device {wanted!r} is unknown; use auto, cpu, cuda or cuda:<number>")
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class PictureQuality:
     version: ClassVar[str] = "1"
     covers: ClassVar[Covers] = "steps"
     grain: ClassVar[Grain] = "frame"
+    evaluation: ClassVar[str] = "2"
     provides: ClassVar[pa.Schema] = pa.schema(
         [
             pa.field("sharpness", pa.float32()),  # variance of the Laplacian of luminance in 0..1

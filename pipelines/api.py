@@ -12,6 +12,7 @@ from pipelines.executors import Execution
 from pipelines.unit import StageReport, run_stage
 
 if TYPE_CHECKING:
+    from annotators.evaluation import QualityReport
     from pipelines.exporters.base import ExportOptions
     from pipelines.lint.report import LintReport
     from pipelines.mixture.mix import MixtureReport
@@ -134,17 +135,47 @@ def lint(what: str = "all", lake: Where = None, *, pictures: bool = True, execut
 
 
 def annotate(
-    annotator: str, lake: Where = None, *, what: str = "all", execution: Execution | None = None, **settings: Any
+    annotator: str,
+    lake: Where = None,
+    *,
+    what: str = "all",
+    device: str = "auto",
+    execution: Execution | None = None,
+    **settings: Any,
 ) -> StageReport:
     """Run an annotator over the shards of a selection; `settings` are its configuration.
 
     Raises:
         UnknownNameError: no annotator has that name.
-        UsageError: a setting is unknown, or `what` chooses nothing.
+        UsageError: a setting is unknown, `what` chooses nothing, or there is no such device.
     """
     from pipelines.annotate import AnnotateStage
 
-    return run_stage(AnnotateStage.named(open_lake(lake), annotator, what, settings), execution=execution)
+    return run_stage(AnnotateStage.named(open_lake(lake), annotator, what, settings, device), execution=execution)
+
+
+def evaluate(
+    annotator: str,
+    lake: Where = None,
+    *,
+    what: str = "all",
+    device: str = "auto",
+    execution: Execution | None = None,
+    **settings: Any,
+) -> "dict[str, tuple[QualityReport, ...]]":
+    """Measure an annotator on every dataset of a selection, keep the reports in the table `quality`, and return them per dataset.
+
+    Raises:
+        UnknownNameError: no annotator has that name.
+        UsageError: a setting is unknown, `what` chooses nothing, or there is no such device.
+    """
+    from annotators.registry import open_annotator
+    from pipelines.annotate import EvaluateStage
+    from pipelines.annotate.quality import stored_reports
+
+    stage = EvaluateStage(open_lake(lake), open_annotator(annotator, settings), what, device=device)
+    report = run_stage(stage, execution=execution)
+    return stored_reports(stage.lake, stage.annotator, [u.dataset for u in report.units])
 
 
 def mix(spec: "MixtureSpec | str | Path", lake: Where = None) -> "MixtureReport":

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from annotators.base import Annotator, Batch, episodes_id, is_tuned
+from annotators.base import Annotator, Batch, episodes_id, evaluation_of, is_tuned
 from annotators.clips import Clip, Look, Needs, needs_of
 from annotators.device import inference
 from annotators.evaluation import QualityReport
@@ -61,7 +61,7 @@ class EvaluateStage:
         for (dataset,), episodes in choose(self.lake, self.what).episodes.group_by("dataset", maintain_order=True):
             rows = self._picked(episodes)
             inputs = rows.select("episode_id", "content_hash", "shard", "split_group").rows()
-            name = unit_id(self.name, inputs, self.annotator.fingerprint(), CODE)
+            name = unit_id(self.name, inputs, self.annotator.fingerprint(), f"{CODE}.{evaluation_of(self.annotator)}")
             label = f"{self.annotator.name} on {dataset}"
             payload = [list(row) for row in rows.select("episode_id", "shard", "split_group").rows()]
             units.append(Unit(name, self.name, str(dataset), label, payload, 0, rows.height))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from annotators.base import Annotator, Batch, uses_gpu
 from annotators.check import covered
 from annotators.clips import needs_of
-from annotators.device import choose_device
+from annotators.device import check_name, choose_device
 from annotators.registry import open_annotator
 from catalog.lake import Lake
 from catalog.tables import Catalog
@@ -153,6 +153,7 @@ def device_for(annotator: Annotator, wanted: str) -> str:
     """Return where an annotator runs on this machine: on the CPU, unless it has a use for a GPU.
 
     Raises:
-        UsageError: a GPU is asked for where there is none.
+        UsageError: the name is unknown, or a GPU is asked for where there is none.
     """
+    check_name(wanted)
     return choose_device(wanted) if uses_gpu(annotator) else "cpu"

@@ -101,8 +101,9 @@ def _described(stage: "AnnotateStage", running: "Running") -> dict[str, Any]:
     from pipelines.unit import pending
 
     document = {"annotator": stage.annotator.name, **describe(stage, running, stage.annotator.provides.names)}
-    found = estimate(stage, pending(stage))
-    running.console.text(f"{stage.annotator.name} {found.sentence}")
+    found = estimate(stage, todo := pending(stage))
+    if todo:
+        running.console.text(f"{stage.annotator.name} {found.sentence}")
     return document | {"estimate": found.to_dict()}
 
 

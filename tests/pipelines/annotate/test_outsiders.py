@@ -63,6 +63,8 @@ def test_the_annotator_of_the_documentation_runs_by_its_name(lake: Lake, capsys:
     assert Query(Catalog(lake)).sql("SELECT metric FROM quality")["metric"].to_list() == ["redness"]
     assert run([*call, "--set", "redness.camera=ceiling"]) == 0
     assert set(Query(Catalog(lake)).sql("SELECT reason FROM redness")["reason"].cast(str)) == {"no_such_camera"}
+    assert run([*call, "--device", "tpu"]) == 2
+    assert "use auto, cpu, cuda" in capsys.readouterr().err
     assert run([*call, "--set", "gaze.camera=wrist"]) == 2
     assert "which does not run" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from annotators.picture_quality import PictureQuality, PictureQualityConfig
 from catalog.lake import Lake
 from catalog.query import Query, select_episodes
 from catalog.tables import Catalog
+from pipelines import api
 from pipelines.annotate import EvaluateStage, evaluate
 from pipelines.annotate.quality import settled, stored_reports
 from pipelines.executors import Execution
@@ -57,11 +58,15 @@ def test_reports_are_kept_once_per_data_and_fingerprint(lake: Lake) -> None:
     other = replace(annotator, config=PictureQualityConfig(side=48))
     assert run_stage(EvaluateStage(lake, other), execution=HERE).count("done") == 1
     assert table(lake).height == 4
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PictureQuality, "evaluation", "another")
+        assert run_stage(stage, execution=HERE).count("done") == 1
     assert stored_reports(lake, annotator, ["toy"]) == {"toy": evaluate(lake, annotator)["toy"]}
     assert stored_reports(lake, annotator, ["nobody"]) == {}
     ingest_toy(lake, replace(ToySource(lengths=(12, 13, 14, 15)), options=SourceOptions("second")))
-    assert run_stage(stage, execution=HERE).count("done") == 1  # the new dataset only
-    assert Catalog(lake).scan("quality").collect().height == 6
+    assert api.evaluate("picture_quality", lake, what="second", side=32)["second"][0].n_episodes == 4
+    assert run_stage(stage, execution=HERE).count("skipped") == 2
+    assert Catalog(lake).scan("quality").collect().height == 8
 
 
 def test_what_is_tuned_is_judged_on_the_half_it_never_saw(lake: Lake) -> None:
