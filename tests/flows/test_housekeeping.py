@@ -34,6 +34,6 @@ def test_maintain_sweeps_and_compacts(lake: Lake) -> None:
     publish_bytes(lake, b"{}", lake.receipt("u-3"))
     state = maintain(lake.root, return_state=True)
     assert state.is_completed()
-    assert state.message == "1 leftovers (0 bytes) removed, 1 tables compacted"
+    assert state.message == "1 leftovers (0 bytes) removed, 1 tables compacted, 0 old files removed"
     assert not Path(lake.receipt("u-3")).exists()
     assert len(catalog.committed_units("runs")) == 10
