@@ -1,5 +1,6 @@
 """Simulators that can be put back into a stored state exactly: Meta-World, through MuJoCo's own state."""
 
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -69,4 +70,10 @@ class MetaWorldAttempts:
     def expert(self) -> Any:
         """Return the scripted expert as a policy of `pipelines.attempts.simulate.grow`."""
         policy = self.stage.policy()
-        return lambda observation, _draw: np.clip(policy.get_action(observation), -1, 1)
+
+        def act(observation: F64, _draw: int) -> F64:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Constant")  # experts ask for more than 1 and are clipped
+                return np.clip(policy.get_action(observation), -1, 1)
+
+        return act
