@@ -71,8 +71,8 @@ class AnnotateStage:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs one unit needs."""
-        return int(device_for(self.annotator, self.device) != "cpu")
+        """How many GPUs one unit needs. A GPU asked for by name may be another machine's: workers say whether they have one."""
+        return int(uses_gpu(self.annotator) and (self.device.startswith("cuda") or choose_device(self.device) != "cpu"))
 
     def plan(self) -> Sequence[Unit]:
         """One unit per shard, in catalog order."""

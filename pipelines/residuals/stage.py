@@ -107,6 +107,11 @@ class CacheStage:
             check_space(self.teacher, reader)
         return found
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one unit needs."""
+        return int(str(getattr(self.source, "device", "cpu")).startswith("cuda"))
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave what was opened behind: workers open it again."""
         return {k: v for k, v in self.__dict__.items() if k in self.__dataclass_fields__}

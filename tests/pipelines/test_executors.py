@@ -5,17 +5,21 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.annotate import AnnotateStage
 from pipelines.executors import Execution, run_all
 from pipelines.executors.execution import deadline
 from pipelines.executors.versions import check_same, versions
+from pipelines.residuals.assign import Named
+from pipelines.residuals.stage import CacheStage
 from pipelines.terminal.stages import sentence
-from pipelines.unit import Output, Unit, run_stage
+from pipelines.unit import Output, Unit, gpus_of, run_stage
 from schemas.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,3 +127,13 @@ def test_versions_are_compared_by_name() -> None:
         check_same({"tcp://a": versions(), "tcp://b": other}, "tcp://head:8786")
     with pytest.raises(UsageError, match="code absent instead of"):
         check_same({"tcp://b": {k: v for k, v in versions().items() if k != "code"}}, "here")
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "device", "gpus"), [(True, "cuda", 1), (True, "cuda:1", 1), (True, "cpu", 0), (False, "cuda", 0)]
+)
+def test_a_gpu_asked_for_by_name_may_be_a_workers(lake: Lake, on_gpu: bool, device: str, gpus: int) -> None:
+    annotator: Any = SimpleNamespace(on_gpu=on_gpu)
+    assert gpus_of(AnnotateStage(lake, annotator, device=device)) == gpus
+    if on_gpu:
+        assert gpus_of(CacheStage(lake, "mix", Named("act:x", device=device))) == gpus
