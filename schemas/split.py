@@ -91,7 +91,7 @@ class SplitSetSpec:
         shares: how much is held out.
         salt: changes which components are held out.
         giant: largest share of the episodes that one component may hold.
-        factors: out-of-distribution tests; the rest is dealt out to train and `id_test` in place of val and test.
+        factors: out-of-distribution tests; shares are then of what no factor holds out, and `id_test` is in place of test.
     """
 
     name: str

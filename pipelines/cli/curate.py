@@ -230,7 +230,8 @@ def _show(console: "Console", verdicts: "Verdicts") -> dict[str, Any]:
     rows = verdicts.rows
     rejected = rows.filter(~rows["keep"])
     gates = rejected.group_by("gate").len().sort("len", descending=True).rows()
-    console.table(("gate", "rejected"), gates, title=f"{rows.height - rejected.height} of {rows.height} episodes kept")
+    console.text(f"{rows.height - rejected.height} of {rows.height} episodes kept")
+    console.table(("gate", "rejected"), gates)
     groups = [g for g in verdicts.coverage.groups if g.share < 1]
     console.table(
         ("guarded", "group", "kept", "of", "retention"), [(g.column, g.group, g.kept, g.episodes, g.share) for g in groups[:40]]

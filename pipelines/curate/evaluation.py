@@ -1,7 +1,8 @@
 """Does a quality score see defects, or only length? Areas under ROC, raw and among episodes of like length, with baselines.
 
 Two audits of 2026 found most published scores to rank by length, and scores of the action alone to be blind to structural defects. So
-a score counts as seeing a defect only if the interval of its length-matched area lies above one half.
+a score counts as seeing a defect only if the interval of its length-matched area lies above one half, and above every baseline: what is
+left of length inside a stratum is not a merit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.evaluation import RESAMPLES, Gate
-from transforms.curation.video import spearman
+from transforms.curation.video import centred_ranks
 from transforms.rotation import F64
 
 I64 = npt.NDArray[np.int64]
@@ -31,7 +32,8 @@ class Seen:
         partial: Spearman correlation of score and label, given length.
         baselines: matched areas of `random` (mean of 40 seeds), its 97.5th percentile, `longest`, `shortest` and `oracle`.
         measured: share of episodes that have the score.
-        gate: `pass` where the interval lies above one half; `not-measurable` without pairs of like length.
+        gate: `pass` where the interval lies above one half and above what length alone gives within the strata, and the area above
+            that of 39 in 40 random scores; `not-measurable` without pairs of like length.
     """
 
     raw: float
@@ -66,9 +68,11 @@ def judge(score: Sequence[float | None], good: Sequence[bool], length: Sequence[
         "random": float(np.mean(chance)), "random_97.5": float(np.quantile(chance, 0.975)), "longest": matched.area(size),
         "shortest": matched.area(-size), "oracle": matched.area(label.astype(np.float64)),
     }  # fmt: skip
-    gate: Gate = "not-measurable" if ci95 is None else "pass" if ci95[0] > 0.5 else "fail"
-    raw = _Areas(label, np.zeros(len(label), np.int64)).area(values)
-    return Seen(raw, matched.area(values), ci95, partial_spearman(values, label, size), baselines, float(has.mean()), gate)
+    area, raw = matched.area(values), _Areas(label, np.zeros(len(label), np.int64)).area(values)
+    beaten = max(0.5, baselines["longest"], baselines["shortest"])
+    sees = ci95 is not None and ci95[0] > beaten and area > baselines["random_97.5"]
+    gate: Gate = "not-measurable" if ci95 is None else "pass" if sees else "fail"
+    return Seen(raw, area, ci95, partial_spearman(values, label, size), baselines, float(has.mean()), gate)
 
 
 def strata(length: F64) -> I64:
@@ -81,19 +85,12 @@ def strata(length: F64) -> I64:
 
 def partial_spearman(score: F64, label: BOOL, length: F64) -> float:
     """Rank correlation of score and label after the ranks of length are regressed out of both."""
-    from scipy.stats import rankdata
-
-    a, b, c = (rankdata(v) - (len(v) + 1) / 2 for v in (score, label, length))
+    a, b, c = (centred_ranks(v) for v in (score, label.astype(np.float64), length))
     scale = float((c * c).sum())
     if scale > 0:
         a, b = (v - c * float((v * c).sum()) / scale for v in (a, b))
     size = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return float((a * b).sum()) / size if size > 1e-9 else 0.0
-
-
-def rank_correlation(score: Sequence[float], length: Sequence[float]) -> float:
-    """Spearman correlation of a score with length."""
-    return spearman(np.asarray(score, np.float64), np.asarray(length, np.float64))
 
 
 class _Areas:

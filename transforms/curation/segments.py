@@ -6,6 +6,7 @@ Scores are taken per movement and then summarised, so that a longer episode is n
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from transforms.curation.signals import Signals
 from transforms.grid import runs
@@ -22,8 +23,6 @@ def movements(signals: Signals) -> list[Span]:
     The speed is smoothed over 0.3 s first, so that tremor does not cut a movement into pieces. Movements under 0.4 s are dropped,
     those over 4 s are cut evenly.
     """
-    from scipy.signal import find_peaks
-
     width = max(1, round(SMOOTH_S * signals.hz))
     speed = np.convolve(np.pad(signals.speed, (width // 2, width - 1 - width // 2), mode="edge"), np.ones(width) / width, "valid")
     top = float(np.quantile(speed, 0.9)) if len(speed) else 0.0
@@ -31,7 +30,7 @@ def movements(signals: Signals) -> list[Span]:
         return []
     moving = speed > REST * top
     cut = np.zeros(len(speed), bool)
-    cut[find_peaks(-speed, prominence=PROMINENCE * top)[0]] = True
+    cut[valleys(speed, PROMINENCE * top)] = True
     for grip in signals.grips:
         even = np.interp(signals.even_ns, signals.t_ns, grip.opening) > 0.5
         cut[1:] |= even[1:] != even[:-1]
@@ -51,6 +50,24 @@ def spans_of_times(signals: Signals, times: list[tuple[int, int]]) -> list[Span]
         a, b = np.searchsorted(signals.even_ns, [start, end]).tolist()
         if b - a >= shortest:
             found.append((a, b))
+    return found
+
+
+def valleys(speed: npt.NDArray[np.floating], depth: float) -> list[int]:
+    """Return where a profile is lowest between two rises of at least `depth` above that; both sides must rise so far."""
+    found: list[int] = []
+    low = high = 0
+    falling = False
+    for i, v in enumerate(speed.tolist()):
+        if falling:
+            low = i if v < speed[low] else low
+            if v >= speed[low] + depth:
+                found.append(low)
+                falling, high = False, i
+        else:
+            high = i if v > speed[high] else high
+            if v <= speed[high] - depth:
+                falling, low = True, i
     return found
 
 

@@ -81,25 +81,30 @@ def flow(footage: Footage) -> F64:
 
 def spearman(a: F64, b: F64) -> float:
     """Rank correlation; ties share their mean rank. 0 where one side does not vary."""
-    from scipy.stats import rankdata
-
-    x, y = (rankdata(v) - (len(v) + 1) / 2 for v in (a, b))
+    x, y = centred_ranks(a), centred_ranks(b)
     size = float(np.sqrt((x * x).sum() * (y * y).sum()))
     return float((x * y).sum()) / size if size > 0 else 0.0
 
 
+def centred_ranks(values: F64) -> F64:
+    """Return ranks around 0; ties share their mean rank."""
+    _, inverse, count = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - (count - 1) / 2)[inverse] - (len(values) + 1) / 2
+
+
 def _frozen(subject: Subject, footage: Footage) -> float:
+    """Longest run of one picture, counting only the seconds in which the robot moves."""
     same = np.abs(np.diff(footage.luma, axis=0)).mean((1, 2)) < SAME
     same &= footage.luma[1:].std((1, 2)) >= FLAT  # a blank camera is a matter of exposure
+    if not same.any():
+        return 0.0
+    seconds = np.diff(footage.t_ns) / SECOND
     if subject.signals is not None:
         speed = np.interp(footage.t_ns, subject.signals.even_ns, subject.signals.speed)
         moving = speed > MOVING * float(np.quantile(speed, 0.99))
-        same &= moving[1:] | moving[:-1]
-    if not same.any():
-        return 0.0
+        seconds = seconds * (moving[1:] | moving[:-1])
     first, length = runs(np.concatenate([[True], same[1:] != same[:-1]]))
-    spans = [(a, a + n) for a, n in zip(first, length, strict=True) if same[a]]
-    return max(float(footage.t_ns[b] - footage.t_ns[a]) / SECOND for a, b in spans)
+    return max(float(seconds[a : a + n].sum()) for a, n in zip(first, length, strict=True) if same[a])
 
 
 def _nothing(subject: Subject) -> Score:
