@@ -5,7 +5,7 @@ It never sees the catalog.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -217,6 +217,7 @@ def episodes_id(episodes: tuple[str, ...]) -> str:
     return short_id("set", [digest(e) for e in sorted(episodes)])
 
 
+@lru_cache  # reading a package's metadata takes milliseconds, and every batch is checked against the fingerprint
 def _major(library: str) -> str:
     try:
         return version(library).partition(".")[0]
