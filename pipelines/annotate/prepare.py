@@ -6,7 +6,10 @@ from typing import Any
 
 from catalog.lake import Lake
 
-_PREPARED = {"action_tokens": "pipelines.tokenizers:with_tokenizer"}
+_PREPARED = {
+    "action_tokens": "pipelines.tokenizers:with_tokenizer",
+    "segments": "pipelines.calibration:with_calibration",
+}
 
 
 def prepared(lake: Lake, name: str, what: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -56,6 +56,7 @@ def command(
     from annotators.registry import open_annotator
     from catalog.lake import Lake
     from pipelines.annotate import AnnotateStage
+    from pipelines.annotate.prepare import prepared
     from pipelines.executors import Execution
     from pipelines.executors.execution import deadline
     from pipelines.terminal.console import Console
@@ -65,7 +66,7 @@ def command(
     execution = Execution(executor, workers, scheduler, until=deadline(budget_s))  # pyright: ignore[reportArgumentType]
     running, code, documents = Running(console, execution, limit, max_rejects, repair), 0, list[dict[str, Any]]()
     asked = split_names(names)
-    annotators = [open_annotator(name, _settings_of(name, asked, config)) for name in asked]
+    annotators = [open_annotator(name, prepared(where, name, what, _settings_of(name, asked, config))) for name in asked]
     for place, annotator in enumerate(annotators):
         stage = AnnotateStage(where, annotator, what, device=device, beside=tuple(annotators[place + 1 :]))
         if dry_run:
