@@ -161,7 +161,7 @@ def tiny_pi(monkey: pytest.MonkeyPatch, kind: str = "pi0") -> Any:
     module = import_module(f"lerobot.policies.{kind}.modeling_{kind}")
     configuration = import_module(f"lerobot.policies.{kind}.configuration_{kind}")
     names = {"pi0": ("PI0Config", "PI0Policy"), "pi05": ("PI05Config", "PI05Policy")}[kind]
-    monkey.setattr(module, "get_gemma_config", lambda _variant: module.GemmaConfig(32, 2, 64, 2, 1, 16))
+    monkey.setattr(module, "get_gemma_config", lambda _variant: module.GemmaConfig(32, 2, 64, 8, 1, 8))
     for name in ("PaliGemmaForConditionalGenerationWithPiGemma", "PiGemmaForCausalLM"):
         monkey.setattr(module, name, _small(getattr(module, name)))
     body = features() | {
@@ -234,3 +234,16 @@ def tiny_dit(folder: Path, **changes: Any) -> Any:
         policy = MultiTaskDiTPolicy(MultiTaskDiTConfig(**(body | changes))).eval()
     perturb(policy.noise_predictor)
     return policy
+
+
+def fastwam_teacher(policy: Any, mean: float = 0.1, name: str = "fastwam") -> Any:
+    """The mask teacher of a tiny FastWAM, behind LeRobot's own preprocessing with these statistics."""
+    from lerobot.policies.fastwam.processor_fastwam import make_fastwam_pre_post_processors
+
+    from pipelines.residuals.teachers.common import Policy
+    from pipelines.residuals.teachers.fastwam import FastWAMTeacher
+
+    sizes = {"action": policy.config.action_dim, "observation.state": policy.config.proprio_dim}
+    stats = {k: {"mean": torch.full((n,), mean), "std": torch.full((n,), 2.0)} for k, n in sizes.items()}
+    preprocess, _ = make_fastwam_pre_post_processors(policy.config, stats)
+    return FastWAMTeacher(Policy(policy, preprocess, (policy.model.vae, policy.model.text_encoder)), name)
