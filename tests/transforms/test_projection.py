@@ -102,13 +102,27 @@ def test_a_camera_is_found_again_from_what_it_sees() -> None:
     assert np.median(plain) > 5  # the twin without RANSAC
 
 
+def test_noisy_pairs_along_a_flat_path_do_not_get_a_full_camera() -> None:
+    """A hand's path: 20 cm long, nearly in a plane, a pixel of noise. The model that generalises is chosen, and it does."""
+    camera, t = Camera("c", intrinsics=K), np.linspace(0, 1, 40)
+    path = np.stack([0.2 * t, 0.1 * np.sin(3 * t), 0.004 * np.cos(9 * t)])
+    exact = project(camera, pose(), path)[0]
+    found = fit_camera(path, exact + np.random.default_rng(5).normal(size=exact.shape), 6.0)
+    assert not isinstance(found, str)
+    assert found.model != "full"
+    further = np.stack([0.2 + 0.1 * t, 0.1 * np.sin(3 * t), 0.004 * np.cos(9 * t)])
+    pixels, ahead = found.project(further)
+    assert ahead.all()
+    assert np.median(np.hypot(*(pixels - project(camera, pose(), further)[0]))) < 4
+
+
 def test_points_of_a_plane_give_a_camera_of_the_plane() -> None:
     points = cloud(40)
     points[2] = 0.2 * points[0] + 0.05
     pixels = project(Camera("c", intrinsics=K), pose(), points)[0]
     found = fit_camera(points, pixels, 4.0)
     assert not isinstance(found, str)
-    assert found.planar
+    assert found.model == "plane"
     spoilt = pixels.copy()
     spoilt[:, :8] += np.random.default_rng(4).uniform(20, 60, (2, 8))
     robust = fit_camera(points, spoilt, 2.0)
