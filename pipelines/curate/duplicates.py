@@ -4,7 +4,6 @@ Pairs go to the table `duplicates`. Which copy stays is a curation's business.
 """
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +28,7 @@ CODE = "1"
 BANDS, HOPELESS = 32, 0.25  # bands of 4 of 128 MinHash values; estimated Jaccard below which a pair is not worth verifying
 JACCARD, CONTAINED = 0.6, 0.85
 DIFFERENT = 0.2  # trajectories that share less than this are two motions, whatever the pictures say
-OPEN_SETS = 32  # shards whose shingle sets are in memory at once
+AT_ONCE = 50_000  # pairs whose shingle sets are in memory together
 
 Pair = tuple[int, int, float, dict[str, Any]]  # two rows, their similarity, and what else is worth knowing
 
@@ -75,7 +74,19 @@ class DuplicateStage:
         return short_id("fp", ["duplicates", CODE, kind])
 
     def _trajectories(self, units: Sequence[Unit]) -> "Callable[[pl.DataFrame], Iterator[Pair]]":
-        return lambda rows: trajectory_pairs(rows, _Sets(self.lake, units))
+        shards = {u.payload[0]: u for u in units}
+
+        def sets(rows: pl.DataFrame, at: I64) -> dict[int, U32]:
+            wanted = rows[at.tolist()].select("episode_id", "shard").with_columns(at=pl.Series(at))
+            found: dict[int, U32] = {}
+            for (shard,), some in wanted.group_by(["shard"], maintain_order=True):
+                told = read_sketches(self.lake, [shards[str(shard)]], ("episode_id", "shingles")).join(
+                    some.select("episode_id", "at"), on="episode_id"
+                )
+                found |= {a: s.to_numpy() for a, s in zip(told["at"], told["shingles"], strict=True)}
+            return found
+
+        return lambda rows: trajectory_pairs(rows, sets)
 
     def _row(
         self, rows: pl.DataFrame, kind: DuplicateKind, a: int, b: int, similarity: float, more: dict[str, Any]
@@ -101,18 +112,24 @@ def exact_pairs(rows: pl.DataFrame) -> Iterator[Pair]:
         yield from ((first, other, 1.0, {}) for other in others)
 
 
-def trajectory_pairs(rows: pl.DataFrame, sets: "_Sets") -> Iterator[Pair]:
-    """Yield verified pairs of rows of one space: exact Jaccard of at least .6, or one shape contained in the other to .85."""
+def trajectory_pairs(rows: pl.DataFrame, sets: Callable[[pl.DataFrame, I64], dict[int, U32]]) -> Iterator[Pair]:
+    """Yield verified pairs of rows of one space: exact Jaccard of at least .6, or one shape contained in the other to .85.
+
+    `sets` returns the shingles of some rows; it is asked for those of a bounded number of pairs at a time.
+    """
     for _, group in rows.with_row_index("at").filter(pl.col("space").is_not_null()).group_by("space", maintain_order=True):
         at = group["at"].to_numpy().astype(np.int64)
         signatures = _matrix(group["minhash"], np.uint32)
         candidates = equal_bands(signatures, BANDS)
         estimate = _agreement(signatures, candidates)
         pairs = at[candidates[estimate >= HOPELESS]]
-        for a, b in pairs.tolist():
-            share, contained = jaccard(sets.of(rows, a), sets.of(rows, b))
-            if share >= JACCARD or contained >= CONTAINED:
-                yield a, b, max(share, contained), {"jaccard": share, "contained": contained}
+        for first in range(0, len(pairs), AT_ONCE):
+            part = pairs[first : first + AT_ONCE]
+            held = sets(rows, np.unique(part))
+            for a, b in part.tolist():
+                share, contained = jaccard(held[a], held[b])
+                if share >= JACCARD or contained >= CONTAINED:
+                    yield a, b, max(share, contained), {"jaccard": share, "contained": contained}
 
 
 def visual_pairs(rows: pl.DataFrame) -> Iterator[Pair]:
@@ -162,24 +179,3 @@ def _agreement(signatures: U32, pairs: I64) -> F64:
 
 def _matrix(column: pl.Series, kind: Any) -> Any:
     return column.explode().to_numpy().astype(kind, copy=False).reshape(len(column), -1)
-
-
-class _Sets:
-    """Shingle sets by row, read shard by shard; the sets of the shards used last stay in memory."""
-
-    def __init__(self, lake: Lake, units: Sequence[Unit]) -> None:
-        self._lake = lake
-        self._units = {u.payload[0]: u for u in units}
-        self._held: OrderedDict[str, dict[str, U32]] = OrderedDict()
-
-    def of(self, rows: pl.DataFrame, at: int) -> U32:
-        """Return the shingles of a row."""
-        shard, episode = rows["shard"][at], rows["episode_id"][at]
-        if shard not in self._held:
-            found = read_sketches(self._lake, [self._units[shard]], ("episode_id", "shingles"))
-            told = found.filter(pl.col("shingles").is_not_null())
-            self._held[shard] = {e: s.to_numpy() for e, s in zip(told["episode_id"], told["shingles"], strict=True)}
-            while len(self._held) > OPEN_SETS:
-                self._held.popitem(last=False)
-        self._held.move_to_end(shard)
-        return self._held[shard][episode]
