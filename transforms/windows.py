@@ -119,10 +119,16 @@ def fill_edges(
     return flat.reshape(values.shape)
 
 
-def drawn_delay_ns(most_ns: int, *sample_id: str | int) -> int:
-    """Return a delay from 0 to `most_ns`, uniform over sample ids and always the same for one: a counter-based draw."""
+def drawn_delay_ns(delays_ns: int | Sequence[int], *sample_id: str | int) -> int:
+    """Return a delay that is always the same for one sample id: a counter-based draw.
+
+    Args:
+        delays_ns: the largest, of delays uniform from 0; or a list to choose from, each entry as likely as any other.
+        sample_id: what the draw belongs to.
+    """
     text = "\0".join(map(str, sample_id)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") * (most_ns + 1) >> 64
+    drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    return drawn * (delays_ns + 1) >> 64 if isinstance(delays_ns, int) else delays_ns[drawn * len(delays_ns) >> 64]
 
 
 def period_ns(t_ns: I64, fallback_hz: float | None = None) -> int:

@@ -95,7 +95,7 @@ class EpisodeView:
                 return Window(every.rows[step], every.is_pad[step], every.staleness_ns[step])
         late = field.latency_ns
         if field.delay_ns:
-            late += drawn_delay_ns(field.delay_ns, self.episode_id, step, draw)
+            late += drawn_delay_ns(field.delays_ns or field.delay_ns, self.episode_id, step, draw)
         found = delayed_window(self.t_ns, [step], offsets, hold_ns=self.period_ns, match=match, late_ns=late)
         return Window(found.rows[0], found.is_pad[0], found.staleness_ns[0])
 

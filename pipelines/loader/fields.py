@@ -35,6 +35,7 @@ class Field:
         relative: per scalar, whether it is a change or a speed; asked for by `zero_relative` only.
         latency_ns: how long after its capture a value is known.
         delay_ns: largest further delay, drawn per sample.
+        delays_ns: what that delay is drawn from; empty: any from 0 to the largest.
         at: whose window it is: the anchor's, the goal's, or that of the end of the chunk of temporal-difference learning.
         ahead_ns: how far after the anchor it certainly looks, whatever its offsets.
     """
@@ -50,6 +51,7 @@ class Field:
     relative: tuple[bool, ...] = ()
     latency_ns: int = 0
     delay_ns: int = 0
+    delays_ns: tuple[int, ...] = ()
     at: Literal["step", "goal", "next"] = "step"
     ahead_ns: int = 0
 
@@ -126,10 +128,13 @@ def _with_offsets(field: Field, contract: Contract, windows: Windows) -> Field:
     found = replace(field, offsets_ns=nanoseconds)
     if not isinstance(windows, WindowSpec):
         return found
-    latency, delay = windows.latency_s.get(field.key, 0.0), 0.0 if field.kind == "feature" else windows.vision_delay_s
+    delays = () if field.kind == "feature" else windows.vision_delays_s or (windows.vision_delay_s,)
     relative = _relative(field, contract) if windows.edge == "zero_relative" and field.kind == "feature" else ()
-    late = to_ns((latency, delay)).tolist()
-    return replace(found, edge=windows.edge, relative=relative, latency_ns=late[0], delay_ns=late[1])
+    latency, *drawn = to_ns((windows.latency_s.get(field.key, 0.0), *delays)).tolist()
+    listed = tuple(drawn) if delays == windows.vision_delays_s else ()
+    return replace(
+        found, edge=windows.edge, relative=relative, latency_ns=latency, delay_ns=max(drawn, default=0), delays_ns=listed
+    )
 
 
 def _relative(field: Field, contract: Contract) -> tuple[bool, ...]:
@@ -162,7 +167,7 @@ def _staleness(field: Field) -> Field:
 def _towards(found: Sequence[Field], contract: Contract, windows: WindowSpec) -> tuple[Field, ...]:
     """Return what goals, chunks of temporal-difference learning and dropout add."""
     seen = [f for f in found if f.key.startswith(OBSERVATION) and f.dtype != "string"]
-    plain = [replace(f, offsets_ns=None, edge="repeat", relative=(), latency_ns=0, delay_ns=0) for f in seen]
+    plain = [replace(f, offsets_ns=None, edge="repeat", relative=(), latency_ns=0, delay_ns=0, delays_ns=()) for f in seen]
     added: list[Field] = []
     if windows.goal is not None:
         entries = _goal_entries(windows.goal, contract)

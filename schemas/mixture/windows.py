@@ -51,6 +51,7 @@ class WindowSpec:
             a padded chunk stands still; `drop`: steps whose window leaves the episode are not drawn at all.
         latency_s: per key, how long after its capture a value is known; what is read is then that much older.
         vision_delay_s: pictures are older by a delay drawn per sample from 0 to this, as when vision runs asynchronously.
+        vision_delays_s: delays measured in deployment: a sample draws one of these instead; one that is listed twice comes twice as often.
         staleness: emit `<key>_staleness_s` for every observation: the instant asked for minus the time of the step read. Keys
             with a latency or a delay emit it anyway.
         action_past_s: the action chunk also covers the past `[-action_past_s, 0)`, at the same rate.
@@ -72,6 +73,7 @@ class WindowSpec:
     goal: GoalSpec | None = None
     td: TdSpec | None = None
     dropout: DropoutSpec | None = None
+    vision_delays_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.observation_s, str) or not isinstance(self.observation_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -102,6 +104,13 @@ class WindowSpec:
         object.__setattr__(self, "latency_s", {k: float(v) for k, v in sorted(self.latency_s.items())})
         number("windows.vision_delay_s", self.vision_delay_s, 0, math.inf, "seconds, 0 or more")
         truth("windows.staleness", self.staleness)
+        if isinstance(self.vision_delays_s, str) or not isinstance(self.vision_delays_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"windows.vision_delays_s is {self.vision_delays_s!r}; give a list of seconds")
+        for seconds in self.vision_delays_s:
+            number("windows.vision_delays_s", seconds, 0, math.inf, "a list of seconds, 0 or more")
+        object.__setattr__(self, "vision_delays_s", tuple(float(s) for s in self.vision_delays_s))
+        if self.vision_delays_s and self.vision_delay_s:
+            raise UsageError("windows: vision_delay_s and vision_delays_s both say how late pictures are; keep one of them")
 
 
 def build_windows(raw: Any) -> WindowSpec:

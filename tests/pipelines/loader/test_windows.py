@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from torch.utils.data import DataLoader
 
 from catalog.lake import Lake
@@ -136,6 +137,16 @@ def test_vision_lags_by_a_drawn_delay(long_lake):
     assert batch[f"{FRONT}_staleness_s"].shape == (64,)
 
 
+def test_vision_lags_as_it_was_measured_to(long_lake):
+    dataset = load(
+        "long", long_lake, windows=WindowSpec(vision_delays_s=(0.05, 0.05, 0.2), match="hold"), keys=[FRONT, "observation.state"]
+    )
+    samples = dataset.__getitems__(range(10, 400))
+    late = np.bincount([int(s["observation.state"][0]) - code(s[FRONT]) for s in samples], minlength=5)
+    assert late[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert binomtest(int(late[1]), 390, 2 / 3).pvalue > 1e-3
+
+
 def test_the_spec_keeps_what_it_is_given():
     raw = {"name": "m", "samples": 1, "sources": [{"name": "a"}]}
     windows = {"edge": "mask", "latency_s": {FRONT: 1}, "vision_delay_s": 1, "staleness": True}
@@ -145,6 +156,7 @@ def test_the_spec_keeps_what_it_is_given():
     for change, says in (
         ({"edge": "wrap"}, "repeat, mask, zero_relative, drop"), ({"latency_s": {"a": -1}}, "latency_s.a is -1"),
         ({"latency_s": 3}, "a table of seconds"), ({"staleness": 1}, "true or false"), ({"vision_delay_s": -1}, "seconds, 0 or more"),
+        ({"vision_delays_s": [-1]}, "seconds, 0 or more"), ({"vision_delays_s": [1], "vision_delay_s": 1}, "keep one of them"),
     ):  # fmt: skip
         with pytest.raises(UsageError, match=says):
             MixtureSpec.from_dict(raw | {"windows": change})
