@@ -1,4 +1,4 @@
-"""Kills a run at random times and runs it again: the lake must equal one that was never interrupted, every time.
+"""Kills a run at random times of its work and runs it again: the lake must equal one that was never interrupted, every time.
 
     python -m benchmarks.crash [--trials 200] [--executor local|processes|dask] [--seed 0] [--json]
 
@@ -56,17 +56,14 @@ def main() -> None:
 
 def _trials(home: Path, executor: str, address: str, trials: int, seed: int) -> dict[str, object]:
     chance, states = random.Random(seed), Counter[str]()
-    begun = time.perf_counter()
     assert _wait(_fork(lambda: _run(home / "whole", executor, address))) == 0
-    span = time.perf_counter() - begun
+    first, span = _pace(home / "warm", executor, address)
     whole, equal, killed, finished_first = _digest(home / "whole", executor), 0, 0, 0
+    assert _digest(home / "warm", executor) == whole
     while killed < trials:
         lake = home / f"t{killed + finished_first}"
         child = _fork(lambda lake=lake: _run(lake, executor, address))
-        time.sleep(chance.uniform(0, span))
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL)
-        if _wait(child) == 0:
+        if _kill_after(child, chance.uniform(0.7 * first, span)) == 0:
             finished_first += 1  # the moment came too late: this one says nothing
             shutil.rmtree(lake)
             continue
@@ -80,8 +77,19 @@ def _trials(home: Path, executor: str, address: str, trials: int, seed: int) -> 
         else:
             print(f"kill {killed}: the rerun ended with {again} and the lake differs: {lake}", file=sys.stderr)
     return {
-        "uninterrupted_s": round(span, 2), "equal": equal, "killed": killed, "finished_before_the_kill": finished_first, "killed_in": dict(states),
+        "first_file_s": round(first, 2), "uninterrupted_s": round(span, 2), "equal": equal, "killed": killed, "finished_before_the_kill": finished_first, "killed_in": dict(states),
     }  # fmt: skip
+
+
+def _pace(lake: Path, executor: str, address: str) -> tuple[float, float]:
+    """Return when a run that is left alone has its first file, and when it ends: before that first one there is little to break."""
+    begun, first = time.perf_counter(), 0.0
+    child = _fork(lambda: _run(lake, executor, address))
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if not first and (lake / "shards").exists():
+            first = time.perf_counter() - begun
+        time.sleep(0.002)
+    return first, time.perf_counter() - begun
 
 
 def _run(lake: Path, executor: str, address: str) -> None:
@@ -140,6 +148,19 @@ def _fork(work: Callable[[], None]) -> int:
         sys.excepthook(*sys.exc_info())
         os._exit(1)
     os._exit(0)
+
+
+def _kill_after(child: int, seconds: float) -> int:
+    """Kill a process and what it started after so long; return how it ended, which may be before."""
+    stop = time.perf_counter() + seconds
+    while time.perf_counter() < stop:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    return _wait(child)
 
 
 def _wait(child: int) -> int:
