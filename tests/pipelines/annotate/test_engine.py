@@ -212,7 +212,7 @@ def test_two_dask_workers_write_the_same_bytes(lake: Lake, tmp_path: Any) -> Non
     for place in (lake, other):
         run_stage(IngestStage(place, source), execution=HERE)
     run_stage(AnnotateStage(lake, PictureQuality()), execution=HERE)
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster:
         there = Execution("dask", scheduler=cluster.scheduler_address)
         report = run_stage(AnnotateStage(other, PictureQuality()), execution=there)
     assert report.count("done") == 4
