@@ -91,10 +91,11 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             cases = Cases(Path(name), cluster.scheduler_address)
             places: dict[str, tuple[Callable[[int], float], int, int]] = {
                 "this process": (cases.executor(Execution(workers=0)), FEW, MANY),
-                "two worker processes": (cases.executor(Execution(workers=2)), FEW, MANY),
                 "Dask, two workers": (cases.dask(), FEW, MANY),
                 "Prefect, a task per unit": (cases.prefect, PREFECT_FEW, PREFECT_MANY),
             }
+            if not quick:  # starting the pool takes longer than all its units
+                places["two worker processes"] = (cases.executor(Execution(workers=2)), FEW, MANY)
             for timed, few, _ in places.values():
                 timed(few)  # pays for imports
             taken: dict[str, list[float]] = {place: [] for place in places}

@@ -35,6 +35,9 @@ def run_on_dask(function: Callable[..., Any], calls: Sequence[Call], execution: 
         workers, waiting, running = Workers(client, execution.scheduler, gpus), execution.in_time(calls), dict[Any, Call]()
         while True:
             room = IN_FLIGHT_PER_WORKER * workers.count() - len(running)
+            if room <= 0 and not running:
+                time.sleep(LOOK_EVERY_S / 10)  # no worker is there yet
+                continue
             while room > 0 and (call := next(waiting, None)) is not None:
                 running[_submit(client, function, call, gpus)] = call
                 room -= 1
@@ -58,7 +61,7 @@ class Workers:
         if not self.count() and gpus:
             raise UsageError(
                 f"the work needs a GPU and no worker of {self._where} offers one; start workers with "
-                f"`dask worker {address or 'tcp://host:8786'} --nthreads 1 --resources GPU=1`, or choose the CPU with --set device=cpu"
+                f"`dask worker {address or 'tcp://host:8786'} --nthreads 1 --resources GPU=1`, or choose the CPU with --device cpu"
             )
 
     def count(self) -> int:
@@ -131,7 +134,7 @@ def _local_cluster(execution: Execution, calls: int, gpus: int) -> Any:
         i: {"cls": Nanny, "options": {"nthreads": 1, "resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": device}}}
         for i, device in enumerate(devices[: execution.workers or len(devices)])
     }
-    return SpecCluster(spec, scheduler={"cls": Scheduler, "options": {"dashboard_address": None}})
+    return SpecCluster(spec, scheduler={"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": ":0"}})
 
 
 def _devices() -> list[str]:

@@ -34,7 +34,7 @@ def dask() -> Iterator[Any]:
 
     options: dict[str, Any] = {"nthreads": 1, "dashboard_address": None}
     spec = {i: {"cls": Nanny, "options": options | {"resources": {"GPU": i}, "name": i}} for i in range(2)}
-    with SpecCluster(spec, scheduler={"cls": Scheduler, "options": {"dashboard_address": None}}) as started:
+    with SpecCluster(spec, scheduler={"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": ":0"}}) as started:
         yield started
 
 
@@ -124,6 +124,19 @@ def test_few_units_are_under_way_at_a_time(lake: Lake, there: Execution, tmp_pat
     monkeypatch.setattr(cluster.Workers, "wait", watch)
     assert run_stage(Telling(lake, tmp_path / "log", count=40), execution=there).count("done") == 40
     assert most[0] == 4  # two for each of two workers
+
+
+def test_a_cluster_without_workers_is_awaited_for_a_while_and_then_refused(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Scheduler, SpecCluster
+
+    monkeypatch.setattr(cluster, "ALONE_S", 0.4)
+    with (
+        SpecCluster({}, scheduler={"cls": Scheduler, "options": {"dashboard": False, "dashboard_address": ":0"}}) as empty,
+        pytest.raises(TransportError, match=r"tcp://\S+ has had no worker for 0 s; start workers, then run again"),
+    ):
+        run_stage(Telling(lake, tmp_path / "log"), execution=Execution("dask", scheduler=empty.scheduler_address))
 
 
 def test_no_scheduler_is_a_clear_error(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
