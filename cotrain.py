@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from catalog.lake import Lake as Lake
     from pipelines.api import annotate as annotate
+    from pipelines.api import curate as curate
     from pipelines.api import export as export
     from pipelines.api import ingest as ingest
     from pipelines.api import mix as mix
     from pipelines.api import open_lake as open_lake
     from pipelines.api import query as query
+    from pipelines.api import score as score
     from pipelines.api import verify as verify
     from pipelines.loader.load import load as load
     from schemas.errors import CotrainError as CotrainError
@@ -26,12 +28,14 @@ _NAMES = {
     "CotrainError": "schemas.errors",
     "Lake": "catalog.lake",
     "annotate": "pipelines.api",
+    "curate": "pipelines.api",
     "export": "pipelines.api",
     "ingest": "pipelines.api",
     "load": "pipelines.loader.load",
     "mix": "pipelines.api",
     "open_lake": "pipelines.api",
     "query": "pipelines.api",
+    "score": "pipelines.api",
     "verify": "pipelines.api",
 }
 __all__ = sorted(_NAMES)  # noqa: PLE0605 (a test guards the list)

@@ -12,10 +12,12 @@ from pipelines.executors import Execution
 from pipelines.unit import StageReport, run_stage
 
 if TYPE_CHECKING:
+    from pipelines.curate.decide import Verdicts
     from annotators.evaluation import QualityReport
     from pipelines.exporters.base import ExportOptions
     from pipelines.lint.report import LintReport
     from pipelines.mixture.mix import MixtureReport
+    from schemas.curation import CurationSpec
     from schemas.mixture import MixtureSpec
 
 Where = Lake | str | Path | None
@@ -176,6 +178,38 @@ def evaluate(
     stage = EvaluateStage(open_lake(lake), open_annotator(annotator, settings), what, device=device)
     report = run_stage(stage, execution=execution)
     return stored_reports(stage.lake, stage.annotator, [u.dataset for u in report.units])
+
+
+def score(
+    what: str = "all", lake: Where = None, *, methods: tuple[str, ...] = (), execution: Execution | None = None
+) -> tuple[StageReport, ...]:
+    """Score the quality of a selection's episodes by `methods` (all, if none is named); a second call does nothing.
+
+    Raises:
+        UnknownNameError: there is no such method.
+        UsageError: `what` chooses nothing.
+    """
+    from pipelines.curate.pooled import PooledScoreStage
+    from pipelines.curate.scores import ScoreStage, check_methods
+
+    where, wanted = open_lake(lake), check_methods(methods)
+    return tuple(run_stage(kind(where, what, wanted), execution=execution) for kind in (ScoreStage, PooledScoreStage))
+
+
+def curate(spec: "CurationSpec | str | Path", lake: Where = None) -> "Verdicts":
+    """Decide which episodes to keep and store it; `spec` is a `CurationSpec`, a TOML file or TOML text.
+
+    Raises:
+        UsageError: the spec does not parse, or names a score that nothing has.
+        CoverageError: too little would be left of a task, scene or embodiment; nothing is stored.
+    """
+    from pipelines.curate.decide import DecideStage
+    from schemas.curation import CurationSpec, load_curation
+
+    stage = DecideStage(open_lake(lake), spec if isinstance(spec, CurationSpec) else load_curation(spec))
+    verdicts: Verdicts = stage.plan()[0].payload[0]
+    run_stage(stage, execution=Execution(workers=0))
+    return verdicts
 
 
 def mix(spec: "MixtureSpec | str | Path", lake: Where = None) -> "MixtureReport":

@@ -11,7 +11,9 @@ from catalog.lake import Lake
 from tests.support.toys import ingest_toy
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ["CotrainError", "Lake", "annotate", "export", "ingest", "load", "mix", "open_lake", "query", "verify"]
+NAMES = [
+    "CotrainError", "Lake", "annotate", "curate", "export", "ingest", "load", "mix", "open_lake", "query", "score", "verify",
+]  # fmt: skip
 
 
 def test_the_names_are_these_and_no_others() -> None:

@@ -163,3 +163,12 @@ def test_the_command_decides_prints_and_guards(takes: Lake, tmp_path: Path, caps
     spec.write_text(spec.read_text().replace("0.3", "0.7"))
     assert command(["curate", "--spec", str(spec), "--lake", takes.root]) == 2
     assert "loses too much" in capsys.readouterr().err
+
+
+def test_from_python(takes: Lake) -> None:
+    import cotrain
+
+    cotrain.score("takes", takes, methods=("jitter",))
+    verdicts = cotrain.curate("name = 'steady'\n[[gates]]\nscore = 'jitter'\nabove = 0.1\n", takes)
+    assert verdicts.rows["keep"].all()
+    assert cotrain.query("SELECT count(*) AS n FROM decisions WHERE curation = 'steady' AND keep", takes).item() == 20
