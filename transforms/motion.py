@@ -49,7 +49,7 @@ class RateRule:
     w_on: float = 0.25
     share: float = 0.25
     off: float = 0.9
-    min_s: float = 0.3
+    min_s: float = 0.2
     merge_s: float = 0.15
     grip_on: float = 0.1
     base_v_on: float = 0.05

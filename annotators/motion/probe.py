@@ -144,7 +144,7 @@ def _same_joints(contract: Contract, source: MotionSource) -> tuple[str, list[in
     """Find a state feature that measures the very joints the source commands."""
     for feature in contract.features:
         place = {name: i for i, name in enumerate(feature.names)}
-        if feature.role == "state" and all(j.name in place for j in source.joints):
+        if feature.role in ("state", "joint_position") and all(j.name in place for j in source.joints):
             return feature.name, [place[j.name] for j in source.joints]
     return None
 

@@ -119,7 +119,7 @@ def test_the_end_of_an_episode_is_marked_or_the_window_shrinks() -> None:
     strict = m.make_windows(grid, RULE)
     assert strict.past_end.reshape(2, -1).sum(1).tolist() == [18, 18]
     shrunk = m.make_windows(grid, m.RateRule(boundary="shrink"))
-    assert shrunk.past_end.reshape(2, -1).sum(1).tolist() == [9, 9]
+    assert shrunk.past_end.reshape(2, -1).sum(1).tolist() == [6, 6]
     ramp = np.tile(np.arange(grid.size // 2) / 30.0, 2)[None]
     np.testing.assert_allclose(m.velocities(ramp, shrunk)[0, ~shrunk.past_end], 1.0)
 

@@ -11,9 +11,10 @@ from annotators.motion.evaluation import evaluate_motion, noise_flip_rate, rate_
 from annotators.motion.kinematic_gates import reversal
 from annotators.motion.labels import REASONS, StepLabels
 from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
-from annotators.motion.probe import displacements, noisy, resampled
-from schemas.contract import Feature
-from tests.support.motion import make_trajectory, sample
+from annotators.motion.probe import displacements, noisy, reference, resampled
+from annotators.motion.source import find_source
+from schemas.contract import Contract, Feature
+from tests.support.motion import batch_of, make_trajectory, sample
 
 MOTION = LanguageMotion()
 ECOT = LanguageMotion(LanguageMotionConfig(rule="ecot_verbatim"))
@@ -149,3 +150,20 @@ def test_displacements_stop_at_the_end_of_the_episode(batch: Batch) -> None:
     assert np.nanmax(np.abs(found - 0.6)) < 1e-9
     assert np.isnan(found[0, batch.starts[1] - 12 : batch.starts[1]]).all()
     assert np.isfinite(found[0, batch.starts[1] - 13])
+
+
+@pytest.mark.parametrize("role", ["state", "joint_position"])
+def test_commanded_joints_are_compared_with_the_measured_ones(role: str) -> None:
+    names = ("left_elbow", "left_shoulder_pitch")
+    action = Feature("action", "float32", (2,), names, role="action", representation="absolute")
+    state = Feature("observation.state", "float32", (2,), names, role=role)  # type: ignore[arg-type]
+    contract = Contract("one", "robot", "toy", 20.0, features=(action, state))
+    found = find_source(contract)
+    assert found is not None
+    t = np.arange(40) / 20
+    batch = batch_of(
+        contract, np.rint(t * 1e9).astype(np.int64), [40], {"action": np.stack([t, -t]), "observation.state": np.stack([t, -t])}
+    )
+    truth = reference(batch, found)
+    assert not isinstance(truth, str)
+    assert truth[2] == "joint proprioception"

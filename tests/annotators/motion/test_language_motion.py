@@ -153,7 +153,7 @@ def test_the_last_window_may_shrink() -> None:
         sum(r["end_step"] - r["start_step"] for r in a.run(batch).to_pylist() if not r["valid"])
         for a in (MOTION, LanguageMotion(LanguageMotionConfig(boundary="shrink")))
     )
-    assert (strict, shrunk) == (12, 6)
+    assert (strict, shrunk) == (12, 4)
 
 
 def test_an_episode_shorter_than_the_window_has_no_motion() -> None:
@@ -386,7 +386,7 @@ def test_a_real_humanoid_is_told_by_its_joints(data: Path) -> None:
     assert len(batch.episodes) == 3
     assert batch.steps.num_rows == 748
     spoken = [r for r in rows if r["valid"]]
-    assert len(spoken) == 58
+    assert len(spoken) == 60
     assert {r["reason"] for r in rows if not r["valid"]} == {"horizon_past_end"}
     assert all(r["source"] == "action" and r["frame_ref"] == "joint" and len(r["code"]) == 16 for r in spoken)
     words = " ".join(r["text"] for r in spoken)
