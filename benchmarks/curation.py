@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -108,12 +109,15 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         run_stage(join, execution=Execution(workers=1))
         joined = time.perf_counter() - start - sketched
         pairs = Catalog(lake).latest("duplicates").collect().height
+        spent = (
+            Catalog(lake).latest("runs").filter(pl.col("stage").is_in(["sketch", "duplicates"])).collect()["cpu_seconds"].sum()
+        )
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         peer, agreed = against_datasketch(lake, sketch, min(count, PEER))
     wanted = len(range(1, count, EVERY))
     full = (sketched + joined) * FULL / count
     rows = [{"case": "search", "episodes": count, "sketch_s": round(sketched, 1), "join_s": round(joined, 1),
-             "ms_per_episode": round(1e3 * (sketched + joined) / count, 2), "pairs": pairs, "copies": wanted, "worker_peak_mb": round(peak)}, *peer]  # fmt: skip
+             "ms_per_episode": round(1e3 * (sketched + joined) / count, 2), "cpu_ms_per_episode": round(1e3 * spent / count, 2), "pairs": pairs, "copies": wanted, "worker_peak_mb": round(peak)}, *peer]  # fmt: skip
     ratio = peer[1]["seconds"] / max(peer[0]["seconds"], 1e-9)
     size = f"{FULL:,} episodes on 2 cores" + ("" if count == FULL else f", in proportion to {count:,}")
     whole = (

@@ -12,8 +12,8 @@ from pipelines.executors import Execution
 from pipelines.unit import StageReport, run_stage
 
 if TYPE_CHECKING:
-    from pipelines.curate.decide import Verdicts
     from annotators.evaluation import QualityReport
+    from pipelines.curate.decide import Verdicts
     from pipelines.exporters.base import ExportOptions
     from pipelines.lint.report import LintReport
     from pipelines.mixture.mix import MixtureReport
@@ -171,11 +171,11 @@ def evaluate(
         UnknownNameError: no annotator has that name.
         UsageError: a setting is unknown, `what` chooses nothing, or there is no such device.
     """
-    from annotators.registry import open_annotator
-    from pipelines.annotate import EvaluateStage
+    from pipelines.annotate import AnnotateStage, EvaluateStage
     from pipelines.annotate.quality import stored_reports
 
-    stage = EvaluateStage(open_lake(lake), open_annotator(annotator, settings), what, device=device)
+    named = AnnotateStage.named(open_lake(lake), annotator, what, settings)
+    stage = EvaluateStage(named.lake, named.annotator, what, device=device)
     report = run_stage(stage, execution=execution)
     return stored_reports(stage.lake, stage.annotator, [u.dataset for u in report.units])
 

@@ -6,6 +6,8 @@ import pytest
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.annotate import AnnotateStage
+from pipelines.annotations import read_annotations
 from pipelines.cli.app import run as command
 from pipelines.curate.outside import ImportStage
 from pipelines.curate.pooled import PooledScoreStage
@@ -153,3 +155,17 @@ def test_the_command_scores_and_imports(lake: Lake, tmp_path: Path, capsys: pyte
     assert command(["curate", "import", table, "--method", "taste", "--fingerprint", "me", "--lake", lake.root]) == 0
     assert command(["curate", "--lake", lake.root]) == 2
     assert "give --spec" in capsys.readouterr().err
+
+
+def test_the_segments_annotator_says_where_movements_are(lake: Lake) -> None:
+    ingest_takes(lake, [Take(i) for i in range(2)])
+    score(lake, "ldlj")
+    run_stage(AnnotateStage.named(lake, "segments"), execution=HERE)
+    assert score(lake, "ldlj")[0].worked == 1  # scored again, by the annotator's segments
+    rows = scores(lake)
+    segments = read_annotations(Catalog(lake), "segments", Catalog(lake).latest("episodes").collect()).filter("valid")
+    for episode, detail in rows.select("episode_id", "detail").iter_rows():
+        starts = {m[0] for m in json.loads(detail)["movements"]}
+        told = segments.filter(pl.col("episode_id") == episode)["start_ns"].to_list()
+        assert starts
+        assert all(min(abs(s - t) for t in told) <= 20_000_000 for s in starts)
