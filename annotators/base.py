@@ -3,7 +3,7 @@
 It never sees the catalog.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,7 @@ from annotators.evaluation import QualityReport
 from schemas.contract import Camera, Contract
 from schemas.errors import ContractError, UsageError
 from schemas.ids import digest, short_id
-from transforms.grid import I64
+from transforms.grid import BOOL, I64
 from transforms.splits import held_out
 
 Covers = Literal["steps", "episodes"]
@@ -89,8 +89,8 @@ class Batch:
 
         An episode keeps its part whatever else is there, and a group is never split.
         """
-        test = held_out(self.groups or self.episodes, 0.5, "annotators")
-        return self.take([e for e, is_test in enumerate(test) if is_test == (part == "test")])
+        halves = in_test(self.groups or self.episodes)
+        return self.take([e for e, is_test in enumerate(halves) if is_test == (part == "test")])
 
     def camera(self, name: str) -> Camera:
         """Return what the contract says of a camera, its calibration included.
@@ -210,6 +210,11 @@ def evaluation_of(annotator: Annotator) -> str:
 def uses_gpu(annotator: Annotator) -> bool:
     """Tell whether an annotator runs a model that a GPU makes faster; the others are always given the CPU."""
     return bool(getattr(annotator, "on_gpu", False))
+
+
+def in_test(groups: Sequence[str]) -> BOOL:
+    """Tell for each episode, by its group, whether it is reported on rather than tuned on: bool[E], about half of the groups."""
+    return held_out(groups, 0.5, "annotators")
 
 
 def episodes_id(episodes: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from annotators.base import Annotator, Batch, episodes_id, evaluation_of, is_tuned
+from annotators.base import Annotator, Batch, episodes_id, evaluation_of, in_test, is_tuned
 from annotators.clips import Clip, Look, Needs, needs_of
 from annotators.device import inference
 from annotators.evaluation import QualityReport
@@ -23,12 +23,10 @@ from pipelines.shards.reader import Shard, open_shard
 from pipelines.unit import Output, Unit
 from schemas.ids import unit_id
 from schemas.tables import TABLES
-from transforms.splits import held_out
 
 CODE = "1"  # raise when the reports of the same annotator on the same episodes change
 MAX_EPISODES = 200
 MAX_BYTES = 512 << 20  # decoded pictures of one evaluation
-SALT, TEST = "annotators", 0.5  # `annotators.base.Batch.part` uses the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class EvaluateStage:
         rows = [(e, open_shard(self.lake, unit.dataset, s), group or e) for e, s, group in unit.payload]
         contract = rows[-1][1].contract
         needs = needs_of(self.annotator, contract)
-        rows = rows[: _fitting([(shard, e) for e, shard, _ in rows], needs)]
+        rows = [rows[n] for n in _fitting([(shard, e) for e, shard, _ in rows], needs)]
         tables = [shard.episode_steps(e) for e, shard, _ in rows]
         columns = [c for c in tables[-1].column_names if all(c in t.column_names for t in tables)]
         steps = pa.concat_tables([t.select(columns).replace_schema_metadata(None) for t in tables]).unify_dictionaries()
@@ -101,7 +99,7 @@ class EvaluateStage:
         """Spread the measured episodes evenly; an annotator that is tuned sees both halves and reports on `test`."""
         if is_tuned(self.annotator):
             groups = episodes["split_group"].fill_null(episodes["episode_id"]).to_list()
-            halves = held_out(groups, TEST, SALT)
+            halves = in_test(groups)
             parts = [episodes.filter(pl.Series(halves == side)) for side in (False, True)]
             return pl.concat([_spread(part, self.max_episodes // 2) for part in parts])
         return _spread(episodes, self.max_episodes)
@@ -188,13 +186,12 @@ def _clip(shard: Shard, episode: str, look: Look) -> Clip:
     return read_clip(shard, episode, look, shown(shard, episode, look))
 
 
-def _fitting(rows: list[tuple[Shard, str]], needs: Needs) -> int:
-    """Return how many leading episodes fit into memory with their pictures; at least one."""
+def _fitting(rows: list[tuple[Shard, str]], needs: Needs, limit: int = MAX_BYTES) -> list[int]:
+    """Return which episodes to take so that their pictures fit into memory: all, or some spread evenly; at least one."""
     held = 0
-    for place, (shard, episode) in enumerate(rows):
+    for shard, episode in rows:
         for look in needs.looks:
             if count := len(shown(shard, episode, look).frames):
                 held += count * int(np.prod(picture_shape(shard.track(episode, look.camera), shard.contract, look)))
-        if held > MAX_BYTES and place:
-            return place
-    return len(rows)
+    count = len(rows) if held <= limit else max(len(rows) * limit // held, 1)
+    return np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist()

@@ -88,10 +88,10 @@ class AnnotateStage:
             .sort("dataset", "shard")
             .collect()
         )
-        units = list[Unit]()
+        units, prints = list[Unit](), [a.fingerprint() for a in (self.annotator, *self.beside)]
         for row in rows.iter_rows(named=True):
             inputs, episodes = [row["shard"], row["content_hash"]], len(set(row["episode_id"]))
-            ids = [unit_id(self.name, inputs, a.fingerprint(), CODE) for a in (self.annotator, *self.beside)]
+            ids = [unit_id(self.name, inputs, fingerprint, CODE) for fingerprint in prints]
             label = f"{self.annotator.name}: {row['dataset']}/{row['shard']}"
             units.append(Unit(ids[0], self.name, row["dataset"], label, (row["shard"], ids[1:]), row["bytes"] or 0, episodes))
         return units

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+import pipelines.annotate.quality as quality
 from annotators.base import Batch, episodes_id
 from annotators.evaluation import QualityReport, not_measurable
 from annotators.picture_quality import PictureQuality, PictureQualityConfig
@@ -17,6 +18,7 @@ from pipelines.annotate import EvaluateStage, evaluate
 from pipelines.annotate.quality import settled, stored_reports
 from pipelines.executors import Execution
 from pipelines.ingest import IngestStage
+from pipelines.shards.reader import open_shard
 from pipelines.sources.base import SourceOptions
 from pipelines.unit import run_stage
 from tests.support.toys import ToySource, ingest_toy
@@ -82,6 +84,17 @@ def test_what_is_tuned_is_judged_on_the_half_it_never_saw(lake: Lake) -> None:
     (unit,) = few.plan()
     assert len(unit.payload) == 4
     assert {len(few.batch(unit).part(p).episodes) for p in ("val", "test")} == {2}
+
+
+def test_episodes_whose_pictures_do_not_fit_are_thinned_evenly(lake: Lake) -> None:
+    run_stage(IngestStage(lake, ToySource(lengths=(5,) * 10)), execution=HERE)
+    (unit,) = EvaluateStage(lake, Numbers()).plan()  # type: ignore[arg-type]
+    rows = [(open_shard(lake, "toy", s), e) for e, s, _ in unit.payload]
+    needs = Numbers().needs(rows[0][0].contract)
+    each = 5 * 64 * 64 * 3
+    assert quality._fitting(rows, needs, 10 * each) == list(range(10))
+    assert quality._fitting(rows, needs, 3 * each) == [0, 4, 9]
+    assert quality._fitting(rows, needs, 1) == [0]
 
 
 def test_scenes_are_never_split(lake: Lake) -> None:
