@@ -14,7 +14,7 @@ from schemas.tables import TABLES
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 COMMANDS: dict[str, Any] = dict(vars(typer.main.get_command(app))["commands"])
-USE = re.compile(r"(?:^|`|\s)cotrain ([a-z]+)((?: [^`\n]*)?)", re.MULTILINE)
+USE = re.compile(r"(?:^|`|\s)cotrain ([a-z][a-z-]*)((?: [^`\n]*)?)", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
