@@ -17,7 +17,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotate.member import streams_of
 from pipelines.annotate.pictures import picture_shape, read_clip, shown
-from pipelines.annotate.stage import device_for
+from pipelines.annotate.stage import device_for, gpus_for
 from pipelines.selection import choose
 from pipelines.shards.reader import Shard, open_shard
 from pipelines.unit import Output, Unit
@@ -51,7 +51,7 @@ class EvaluateStage:
     @property
     def gpus(self) -> int:
         """How many GPUs one unit needs."""
-        return int(device_for(self.annotator, self.device) != "cpu")
+        return gpus_for(self.annotator, self.device)
 
     def plan(self) -> Sequence[Unit]:
         """One unit per dataset; the episodes measured and the fingerprint are in its name."""

@@ -71,8 +71,8 @@ class AnnotateStage:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs one unit needs. A GPU asked for by name may be another machine's: workers say whether they have one."""
-        return int(uses_gpu(self.annotator) and (self.device.startswith("cuda") or choose_device(self.device) != "cpu"))
+        """How many GPUs one unit needs."""
+        return gpus_for(self.annotator, self.device)
 
     def plan(self) -> Sequence[Unit]:
         """One unit per shard, in catalog order."""
@@ -147,6 +147,11 @@ class AnnotateStage:
         measures = result.effort.columns() if result.effort else {}
         tables = {"annotations": pa.Table.from_pylist([row])}
         return Output((file,), tables, result.rejects, rows.num_rows, frames, file.bytes, measures)
+
+
+def gpus_for(annotator: Annotator, wanted: str) -> int:
+    """Return how many GPUs a unit needs. One asked for by name may be another machine's: workers say whether they have one."""
+    return int(uses_gpu(annotator) and (wanted.startswith("cuda") or choose_device(wanted) != "cpu"))
 
 
 def device_for(annotator: Annotator, wanted: str) -> str:

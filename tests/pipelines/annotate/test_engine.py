@@ -17,6 +17,7 @@ from catalog.lake import Lake
 from catalog.query import Query, select_episodes
 from catalog.tables import Catalog
 from pipelines.annotate import AnnotateStage
+from pipelines.annotate.effort import Effort, in_words, total
 from pipelines.annotate.engine import annotate_shard
 from pipelines.annotate.parts import plan_parts
 from pipelines.annotate.pictures import read_clip, shown
@@ -167,6 +168,18 @@ def test_what_running_a_model_cost_is_in_the_catalog(toys: Lake) -> None:
     assert ((rows["device_busy"] > 0) & (rows["device_busy"] < 1)).all()
     assert (rows["model_seconds"] < rows["seconds"]).all()
     assert rows["halvings"].to_list() == [0, 0]
+
+
+def test_shares_of_several_units_are_weighed_by_time() -> None:
+    long = Effort("cpu", 30.0, 6.0, 24.0, 0.8, 0, 64).columns()
+    short = Effort("cuda", 10.0, 6.0, 1.0, 0.4, 2, 16).columns()
+    found = total([(30.0, long), (10.0, short), (5.0, {})])
+    assert found is not None
+    assert (found["device"], found["halvings"], found["at_once"]) == ("cpu, cuda", 2, 16)
+    assert found["wait_share"] == pytest.approx((6 + 6) / 40)
+    assert found["device_busy"] == pytest.approx(0.7)
+    assert "70% busy, 30% of the time waiting for pictures, memory ran out 2 times: 16 pictures at once" in in_words(found)
+    assert total([(1.0, {})]) is None
 
 
 def test_an_episode_with_broken_pictures_is_invalid_and_told(toys: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
