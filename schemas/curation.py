@@ -1,6 +1,6 @@
 """The curation spec: which gates an episode must pass, which copy of a duplicate stays, and what must not be lost; read from TOML.
 
-Also the split spec. What they decide is computed in `pipelines.curate`.
+What it decides is computed in `pipelines.curate`; the split spec is `schemas.split`.
 """
 
 import math

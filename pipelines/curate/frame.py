@@ -9,6 +9,7 @@ from catalog.tables import Catalog
 from pipelines.curate.scores import PREFIX
 from schemas.curation import DuplicateKind, DuplicateSpec
 from schemas.errors import UsageError
+from schemas.tables import EPISODES
 from transforms.curation.metrics import METRICS
 from transforms.unionfind import components
 
@@ -21,8 +22,9 @@ def method_of(score: str) -> str:
 
 
 def column_of(score: str) -> str:
-    """Return the column under which a score appears: what SQL can say without quotes."""
-    return score.removeprefix(PREFIX).replace(".", "_").replace("-", "_")
+    """Return the column under which a score appears: what SQL can say without quotes, and no column of `episodes`."""
+    name = score.removeprefix(PREFIX).replace(".", "_").replace("-", "_")
+    return f"{name}_score" if name in EPISODES.schema.names else name
 
 
 def better_is_less(score: str) -> bool:

@@ -172,3 +172,12 @@ def test_from_python(takes: Lake) -> None:
     verdicts = cotrain.curate("name = 'steady'\n[[gates]]\nscore = 'jitter'\nabove = 0.1\n", takes)
     assert verdicts.rows["keep"].all()
     assert cotrain.query("SELECT count(*) AS n FROM decisions WHERE curation = 'steady' AND keep", takes).item() == 20
+
+
+def test_a_score_called_like_a_column_of_episodes_has_a_column_of_its_own(takes: Lake) -> None:
+    by_score = decide(takes, clean(GateSpec("success", below=1)))
+    assert "success_score < 1" in by_score.sql
+    by_label = decide(takes, clean(GateSpec(sql="NOT success")))
+    both = [v.rows.filter(~pl.col("keep"))["episode_id"].to_list() for v in (by_score, by_label)]
+    assert both[0] == both[1]
+    assert len(both[0]) == 1

@@ -11,8 +11,10 @@ from pipelines.cli.app import run as command
 from pipelines.curate.duplicates import DuplicateStage
 from pipelines.curate.sketches import SketchStage
 from pipelines.curate.splits import Assigned, SplitStage, assign, split_assignments, stored
+from pipelines.mixture.compile import compile_mixture
 from pipelines.unit import run_stage
 from schemas.errors import CoverageError, LeakageError, UnknownNameError, UsageError
+from schemas.mixture import MixtureSpec, SourceSpec
 from schemas.split import FactorSpec, SharesSpec, SplitSetSpec, load_split
 from tests.support.curated import HERE, Take, ingest_takes
 
@@ -178,3 +180,17 @@ def test_the_command_splits_and_an_unknown_split_is_told(lake: Lake, tmp_path: P
     assert "already stored" in capsys.readouterr().out
     with pytest.raises(UnknownNameError, match="there are scenes"):
         split_assignments(lake, "scene")
+
+
+def test_a_mixture_takes_its_sides_from_a_stored_split(lake: Lake) -> None:
+    ingest_takes(lake, takes(20, 10))
+    run_stage(SplitStage(lake, SplitSetSpec("scenes", shares=SharesSpec(0.0, 0.2))), execution=HERE)
+    side = "SELECT episode_id FROM splits WHERE name = 'scenes' AND split = '{}'"
+    train, test = (
+        compile_mixture(lake, MixtureSpec(s, 50, (SourceSpec(s, side.format(s)),), statistics=False)).index.frame()
+        for s in ("train", "test")
+    )
+    assert (train.height, test.height) == (16, 4)
+    scene = Catalog(lake).latest("episodes").select("episode_id", "split_group").collect()
+    first, second = (set(t.join(scene, on="episode_id")["split_group"]) for t in (train, test))
+    assert not first & second
