@@ -12,6 +12,7 @@ ANNOTATORS = Registry(
     {
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "depth_tokens": "annotators.depth.depth_tokens:DepthTokens",
+        "embedding": "annotators.embeddings.embedding:Embedding",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "object_points": "annotators.traces.objects:ObjectPoints",

@@ -101,6 +101,10 @@ class Lake:
         """Path of the attempt trees one unit of a source made."""
         return self.path("attempts", _slug(source), f"{unit}.arrow")
 
+    def memory(self, name: str, unit: str) -> str:
+        """Path of one embedding memory."""
+        return self.path("memories", _slug(name), f"{unit}.arrow")
+
     def receipt(self, unit: str) -> str:
         """Path of a finished but not yet committed unit's receipt."""
         return self.path("receipts", f"{unit}.json")

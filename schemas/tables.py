@@ -74,6 +74,10 @@ AUDITS = _table(
     "audits", ("content", "metric", "fingerprint"),
     subject=_S, content=_S, metric=_S, fingerprint=_S, value=_F, low=_F, high=_F, n=_I, seed=_I, verdict=_S, sentence=_S, detail=_S,
 )  # fmt: skip
+MEMORIES = _table(
+    "memories", ("name", "kind"),
+    name=_S, kind=_S, model=_S, of=_S, uri=_S, blake3=_S, rows=_I, bytes=_I, settings=_S,
+)  # fmt: skip
 MIXTURES = _table(
     "mixtures", ("name", "hash"),
     name=_S, hash=_S, spec=_S, pins=_S, uri=_S, samples=_I, episodes=_I, shares=_S,
@@ -112,6 +116,7 @@ TABLES: dict[str, CatalogTable] = {
         SPLITS,
         ATTEMPTS,
         AUDITS,
+        MEMORIES,
         MIXTURES,
         RESIDUALS,
         RUNS,

@@ -29,6 +29,7 @@ from pipelines.cli import (
     metrics,
     mix,
     query,
+    recall,
     record,
     standardize,
     top,
@@ -63,7 +64,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, train_depth, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, train_depth, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 

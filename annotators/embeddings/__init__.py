@@ -1,0 +1,1 @@
+"""Embeddings of pictures and texts: vectors that a memory can be asked with."""

@@ -1,0 +1,1 @@
+"""Embedding memories: vectors of a lake with what they stand for, searched exactly."""
