@@ -94,17 +94,18 @@ from typing import Dict
 BRIDGE_MIX = [("toy_a", 1.0)]
 SOUP: list = [("toy_a", 0.5), ("Toy B", 1.5), ("toy_a", 0.25), ("off", 0.0)]
 OXE_NAMED_MIXES = {"bridge": BRIDGE_MIX, "soup": SOUP, "computed": BRIDGE_MIX[1:]}
-open("/tmp/should-not-run", "w")
+open("OUT/ran", "w")
 """
 
 
 def test_mixes_of_other_loaders(tmp_path, toys, capsys):
     source = tmp_path / "oxe.py"
-    source.write_text(OCTO)
+    source.write_text(OCTO.replace("OUT", str(tmp_path)))
     assert read_mix(source, "soup") == [("toy_a", 0.75), ("Toy B", 1.5)]
     spec = spec_of_mix(read_mix(source, "soup"), "soup", 100, balanced=True)
     assert [(s.name, s.weight) for s in spec.sources] == [("toy_a", 0.75), ("toy_b", 1.5)]
     assert spec.temperature == 1
+    assert not (tmp_path / "ran").exists()  # it was read, not run
     with pytest.raises(UsageError, match="choose one with --mix: bridge, soup"):
         read_mix(source)
     with pytest.raises(UsageError, match="holds no mix 'stew'"):
