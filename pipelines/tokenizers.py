@@ -133,7 +133,7 @@ class _Gathered:
         sketch = sketches[0] if len(sketches) == 1 else sketches[0].merge(sketches[1])
         chosen = np.unique(np.linspace(0, len(chunks) - 1, min(len(chunks), MOST_CHUNKS)).astype(np.int64))
         count = sum(self.episodes.get(half, 0) for half in halves)
-        return Material(self.space, sketch, chunks[chosen], tuple(sorted(self.datasets)), count)
+        return Material(self.space, sketch, chunks[chosen], tuple(sorted(self.datasets)), count, len(halves) == 2)
 
 
 def _batches(lake: Lake, what: str) -> Iterator[tuple[str, Batch]]:

@@ -4,6 +4,7 @@ Codes follow their cells by an exponential moving average; codes nobody uses are
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class DepthCodesSpec:
         width: channels.
         steps: of training.
         batch: pictures per step.
-        rate: learning rate of AdamW.
+        rate: learning rate of AdamW, falling to a fiftieth along a cosine.
         decay: of the moving average.
         commitment: weight of the pull of cells to their codes.
         seed: of everything random.
@@ -121,6 +122,8 @@ def train(pictures: npt.NDArray[np.float32], measured: npt.NDArray[np.bool_], sp
     seen, weight = torch.from_numpy(pictures[:, None]), torch.from_numpy(measured[:, None].astype(np.float32))
     for step in range(spec.steps):
         rows = torch.from_numpy((raw([spec.seed], step, spec.batch)[0] % np.uint64(len(pictures))).astype(np.int64))
+        for group in optimiser.param_groups:
+            group["lr"] = spec.rate * (0.51 + 0.49 * math.cos(math.pi * step / spec.steps))
         _step(model, optimiser, seen[rows], weight[rows], spec, step)
     return model.eval()
 

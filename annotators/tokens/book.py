@@ -72,6 +72,7 @@ class Page:
         datasets: what it was fitted on.
         episodes: how many episodes those had.
         chunks: how many chunks a vocabulary was learnt from.
+        whole: whether the test half of the episodes was among them.
     """
 
     space: ActionSpace
@@ -79,6 +80,7 @@ class Page:
     datasets: tuple[str, ...] = ()
     episodes: int = 0
     chunks: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ class TokenBook:
                 "datasets": list(p.datasets),
                 "episodes": p.episodes,
                 "chunks": p.chunks,
+                "whole": p.whole,
             }
             for p in self.pages
         ]
@@ -161,13 +164,14 @@ def make_codec(spec: TokenizerSpec, space: ActionSpace, affine: Affine, vocabula
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a page is fitted on: the sketch of all actions of a space, and some of its chunks float64[n, H, A]."""
+    """What a page is fitted on: the sketch of all actions of a space, and some of its chunks float64[n, H, A]; the rest as in `Page`."""
 
     space: ActionSpace
     sketch: Sketch
     chunks: F64
     datasets: tuple[str, ...]
     episodes: int
+    whole: bool = False
 
 
 def fit_book(spec: TokenizerSpec, materials: Sequence[Material]) -> TokenBook:
@@ -185,7 +189,7 @@ def fit_book(spec: TokenizerSpec, materials: Sequence[Material]) -> TokenBook:
         rows = [fast.coefficients(a.encode(m.chunks, clip=False), spec.scale) for m, a in zip(known, ranges, strict=True)]
         vocabulary = fast.learn(_within(rows, spec.vocabulary), spec.vocabulary)
     pages = tuple(
-        Page(m.space, ActionCodec(a, make_codec(spec, m.space, a, vocabulary)), m.datasets, m.episodes, len(m.chunks))
+        Page(m.space, ActionCodec(a, make_codec(spec, m.space, a, vocabulary)), m.datasets, m.episodes, len(m.chunks), m.whole)
         for m, a in zip(known, ranges, strict=True)
     )
     return TokenBook(spec, pages)
@@ -199,4 +203,11 @@ def _within(rows: list[Any], size: int) -> list[Any]:
 
 def _page(raw: Mapping[str, Any]) -> Page:
     space: dict[str, Any] = {**raw["space"], "names": tuple(raw["space"]["names"]), "units": tuple(raw["space"]["units"])}
-    return Page(ActionSpace(**space), ActionCodec.from_dict(raw["codec"]), tuple(raw["datasets"]), raw["episodes"], raw["chunks"])
+    return Page(
+        ActionSpace(**space),
+        ActionCodec.from_dict(raw["codec"]),
+        tuple(raw["datasets"]),
+        raw["episodes"],
+        raw["chunks"],
+        raw["whole"],
+    )

@@ -104,11 +104,7 @@ def prepare(annotator: "ActionTokens", batch: Batch) -> Trial | str:
     chunks = cut(batch, space, annotator.config.stride_s)
     if not len(chunks.actions):
         return "no episode is as long as a chunk"
-    codec, split = (
-        (page.codec, f"ranges fitted on {', '.join(page.datasets) or 'other episodes'}")
-        if page
-        else _stranger(annotator, batch, space)
-    )
+    codec, split = (page.codec, _fitted_on(page)) if page else _stranger(annotator, batch, space)
     if codec is None:
         return split
     first = chunks.first[chunks.reason == 0]
@@ -243,6 +239,11 @@ def shuffled(tokens: Tokens, seed: int = 0) -> Tokens:
     keys = np.random.Generator(np.random.Philox(seed)).random(len(tokens.ids))
     row = np.repeat(np.arange(len(tokens)), tokens.counts)
     return Tokens(tokens.ids[np.lexsort((keys, row))], tokens.offsets)
+
+
+def _fitted_on(page: Page) -> str:
+    where = ", ".join(page.datasets) or "other episodes"
+    return f"ranges fitted on {where}, these episodes included" if page.whole else f"ranges fitted on other episodes of {where}"
 
 
 def _stranger(annotator: "ActionTokens", batch: Batch, space: ActionSpace) -> tuple[ActionCodec | None, str]:

@@ -39,6 +39,7 @@ def test_half_of_the_episodes_is_left_to_the_evaluation(arms: Lake) -> None:
     everything = train_tokenizer(arms, "arm", TokenizerSpec(fit_on="all")).book.pages[0]
     assert everything.episodes == 6
     assert 0 < halves.episodes < 6
+    assert (halves.whole, everything.whole) == (False, True)
     assert everything.codec.affine != halves.codec.affine
 
 

@@ -10,6 +10,8 @@ from annotators.base import Batch
 from annotators.check import check_output
 from annotators.traces.hand import grip_events
 from annotators.traces.trace import Trace, TraceConfig
+from pipelines.exporters.base import LanguageRow
+from pipelines.exporters.lerobot.language import atoms_for
 from pipelines.exporters.lerobot.plan import language_style_column
 from schemas.contract import Camera, Feature
 from schemas.errors import UsageError
@@ -91,6 +93,17 @@ def test_the_text_is_json_for_lerobots_event_column() -> None:
     }
     assert language_style_column(row["style"]) == "language_events"
     assert row["camera"] == "front"
+    atom = atoms_for(
+        "language_events",
+        (),
+        [LanguageRow(row["style"], row["text"], row["start_ns"], row["camera"])],
+        filmed(20).t_ns[:81],
+        20,
+        {"front": "observation.images.front"},
+    )
+    assert [(a.first, a.stop) for a in atom] == [(row["start_step"], row["start_step"] + 1)]
+    assert atom[0].body["camera"] == "observation.images.front"
+    assert json.loads(atom[0].body["content"]) == body
 
 
 def test_gripper_events_are_always_among_the_points() -> None:

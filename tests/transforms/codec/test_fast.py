@@ -64,7 +64,7 @@ def test_the_declared_bound_holds_for_any_numbers(codec: FastCodec) -> None:
     assert not codec.bound.holds(x[:100], coarse.decode(coarse.encode(x[:100]))[0]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(-(2**31) + 1, 2**31 - 1) | st.integers(-3, 3), min_size=H * A, max_size=H * A))
 def test_any_integers_come_back(codec: FastCodec, values: list[int]) -> None:
     row = np.array([values], np.int64)
