@@ -25,7 +25,8 @@ def command(
 
     console, where = Console(as_json), Lake.at(lake)
     found = collect_garbage(where, dry_run=dry_run, keep_mixtures=keep_mixtures, older_than_s=older_than_h * 3600)
-    console.table(("file", "size", "why"), [(g.path, size(g.bytes), g.kind) for g in found.garbage[:50]])
+    if found.garbage:
+        console.table(("file", "size", "why"), [(g.path, size(g.bytes), g.kind) for g in found.garbage[:50]])
     verb = "would be removed" if dry_run else "removed"
     young = f", {found.kept_young} younger than {older_than_h:g} h left alone" if found.kept_young else ""
     console.text(f"gc: {len(found.garbage)} files, {size(found.bytes)} {verb}{young}")

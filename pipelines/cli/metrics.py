@@ -20,6 +20,8 @@ def command(
     ] = None,
 ) -> int:
     """Write or serve units, seconds, frames, rejects, episodes and runs in progress, all from the catalog."""
+    from contextlib import suppress
+
     from catalog.lake import Lake
     from pipelines.observe.metrics import serve_metrics, write_metrics
     from pipelines.terminal.console import Console
@@ -35,5 +37,6 @@ def command(
     Console().note(
         f"metrics of {where.root} at http://{server.server_address[0]}:{server.server_address[1]}/metrics; stop with Ctrl-C"
     )
-    thread.join()
+    with suppress(KeyboardInterrupt):
+        thread.join()
     return 0

@@ -18,6 +18,7 @@ def command(
 ) -> int:
     """Show runs with their progress, pace, rejects, hosts and time left; live until Ctrl-C."""
     import time
+    from contextlib import suppress
     from dataclasses import asdict
 
     from catalog.lake import Lake
@@ -32,7 +33,8 @@ def command(
         console.text(f"top: {going} running, {len(lines) - going} ended")
         console.result({"command": NAME, "lake": where.root, "runs": [asdict(line) for line in lines]})
         return 0
-    with console.live() as show:
+    with suppress(KeyboardInterrupt), console.live() as show:
         while True:
             show(f"cotrain top {where.root}", COLUMNS, [line.cells() for line in snapshot(where, last=last)])
             time.sleep(every)
+    return 0

@@ -118,9 +118,9 @@ class Committer:
         }  # fmt: skip
 
     def _quarantine_failed(self, failed: Sequence[Finished]) -> None:
-        parts = [
-            Part(name, self._quarantine_rows(f, f.rejects)) for f in failed for name in (short_id("try", [f.unit.id, self._run]),)
-        ]
+        """Say why; a mark per run, so that each attempt is told once."""
+        marks = [short_id("try", [f.unit.id, self._run]) for f in failed]
+        parts = [Part(mark, self._quarantine_rows(f, f.rejects)) for mark, f in zip(marks, failed, strict=True)]
         if parts:
             self._catalog.append_all("quarantine", parts)
 

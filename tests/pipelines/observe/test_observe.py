@@ -180,3 +180,22 @@ def test_a_run_costs_little_to_watch(lake: Lake) -> None:
         if time.monotonic() < stop:
             progress.take(UnitReport("u", "u", "toy", "done"))
     assert Path(lake.root, "live", "run-1.json").stat().st_mtime_ns == written
+
+
+def test_the_live_view_ends_quietly_when_interrupted(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stage(CrashStage(lake, 1), execution=Execution(workers=0))
+    looks: list[float] = []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", wait)
+    assert run(["top", "--lake", lake.root, "--every", "1"]) == 0
+    assert looks == [1.0, 1.0]
+    shown = capsys.readouterr().out
+    assert "crash" in shown
+    assert "ended" in shown
