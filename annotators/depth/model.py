@@ -36,7 +36,7 @@ class DepthCodesSpec:
 
     codes: int = 128
     width: int = 64
-    steps: int = 600
+    steps: int = 2000
     batch: int = 32
     rate: float = 1e-3
     decay: float = 0.97
