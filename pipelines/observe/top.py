@@ -49,7 +49,7 @@ class RunLine:
     def cells(self) -> tuple[Any, ...]:
         """Return the values in the order of `COLUMNS`, for a table."""
         return (
-            self.run, self.stage, self.dataset, self.state, self.units, self.open, self.failed or None, self.rejects or None,
+            self.run[:12], self.stage, self.dataset, self.state, self.units, self.open, self.failed or None, self.rejects or None,
             round(self.frames_per_s), self.hosts, None if self.peak_mb is None else round(self.peak_mb), clock(self.elapsed_s),
             clock(self.eta_s),
         )  # fmt: skip

@@ -27,20 +27,14 @@ class Console:
         """Print a table of the human-readable result; silent with `--json`."""
         if self.as_json:
             return
-        from rich.console import Console as Rich
-
-        table = _table(columns, rows, title)
-        out = Rich(file=sys.stdout, highlight=False)
-        if not out.is_terminal:
-            out = Rich(file=sys.stdout, highlight=False, width=max(out.width, 140))
-        out.print(table)
+        _wide().print(_table(columns, rows, title))
 
     @contextmanager
     def live(self) -> Generator[Callable[[str, Sequence[str], Iterable[Sequence[object]]], None]]:
         """Show one table that is replaced in place; the yielded function takes title, columns and rows."""
         from rich.live import Live
 
-        with Live(auto_refresh=False, screen=sys.stdout.isatty()) as screen:
+        with Live(console=_wide(), auto_refresh=False, screen=sys.stdout.isatty()) as screen:
             yield lambda title, columns, rows: screen.update(_table(columns, rows, title), refresh=True)
 
     def result(self, document: dict[str, Any]) -> None:
@@ -68,6 +62,14 @@ class Console:
                 bar.update(task, completed=done, total=total)
 
             yield update
+
+
+def _wide() -> Any:
+    """Return rich's console on stdout: as wide as the terminal, and wide enough for tables where there is none."""
+    from rich.console import Console as Rich
+
+    out = Rich(file=sys.stdout, highlight=False)
+    return out if out.is_terminal else Rich(file=sys.stdout, highlight=False, width=max(out.width, 140))
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None) -> Any:
