@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Execution, Outcome, described
+from pipelines.executors.processes import MAIN_MODULE
 from pipelines.executors.versions import check_same, versions
 from schemas.errors import DependencyError, TransportError, UsageError, WorkerCrashError
 
@@ -108,7 +109,11 @@ def _client(execution: Execution, calls: int, gpus: int) -> Generator[Any]:
     from distributed import Client
 
     if execution.scheduler is None:
-        with _local_cluster(execution, calls, gpus) as cluster, Client(cluster) as client:
+        try:
+            started = _local_cluster(execution, calls, gpus)
+        except RuntimeError as error:
+            raise UsageError(f"a Dask cluster of this machine does not start: {error}. {MAIN_MODULE}") from error
+        with started as cluster, Client(cluster) as client:
             yield client
         return
     try:

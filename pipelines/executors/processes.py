@@ -10,6 +10,11 @@ from typing import Any
 from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Execution, Outcome, described
 from schemas.errors import UsageError, WorkerCrashError
 
+MAIN_MODULE = (
+    'Workers import the main module again: guard its calls with `if __name__ == "__main__":`, do not run it from standard input, '
+    "or use --workers 0 in this process"
+)
+
 
 def run_in_processes(
     function: Callable[..., Any], calls: Sequence[Call], workers: int, execution: Execution
@@ -46,10 +51,7 @@ def run_in_processes(
                     yield call, WorkerCrashError(f"the unit ran longer than {timeout} s and was stopped")
         except BrokenProcessPool as error:
             pool.stop()
-            raise UsageError(
-                "the worker processes die before they take any work. They import the main module again: guard its calls with "
-                '`if __name__ == "__main__":`, do not run it from standard input, or use --workers 0'
-            ) from error
+            raise UsageError(f"the worker processes die before they take any work. {MAIN_MODULE}") from error
         except BaseException:
             pool.stop()
             raise

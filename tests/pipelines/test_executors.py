@@ -1,5 +1,6 @@
 """Executors: what a worker cannot load, what Execution refuses, deadlines. Dask has a module of its own."""
 
+import itertools
 import subprocess
 import sys
 import time
@@ -27,18 +28,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Plain:
-    """Units that do nothing but take time."""
+    """Units that do nothing."""
 
     lake: Lake
     count: int = 3
-    takes_s: float = 0.0
     name: str = "plain"
 
     def plan(self) -> list[Unit]:
         return [Unit(f"plain-{i}", self.name, "toy", f"unit {i}", i, 1, 1) for i in range(self.count)]
 
     def work(self, unit: Unit) -> Output:
-        time.sleep(self.takes_s)
         return Output(rows=1)
 
 
@@ -104,9 +103,11 @@ def test_a_single_unit_with_a_time_limit_runs_where_it_can_be_killed() -> None:
     assert "longer than 0.5 s" in str(result)
 
 
-def test_no_unit_starts_after_the_deadline_and_the_next_run_goes_on(lake: Lake) -> None:
-    stage = Plain(lake, count=4, takes_s=0.2)
-    cut = run_stage(stage, execution=Execution(workers=0, until=deadline(0.3)))
+def test_no_unit_starts_after_the_deadline_and_the_next_run_goes_on(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, seconds = Plain(lake, count=4), itertools.count(1)
+    with monkeypatch.context() as patch:  # a clock that moves on by a second whenever it is read
+        patch.setattr("pipelines.executors.execution.time", SimpleNamespace(monotonic=lambda: next(seconds)))
+        cut = run_stage(stage, execution=Execution(workers=0, until=3))
     assert (cut.count("done"), cut.count("left")) == (2, 2)
     assert sentence(cut).endswith("the time was up with 2 units left for the next run")
     rest = run_stage(stage, execution=Execution(workers=0, until=deadline(60)))
