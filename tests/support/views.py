@@ -37,7 +37,9 @@ def front(**options: Any) -> Camera:
 def seen(tips: np.ndarray) -> np.ndarray:
     """Pixels float64[2, T] by OpenCV."""
     turn = outside()[:3, :3].T
-    pixels, _ = cv2.projectPoints(np.ascontiguousarray(tips.T), cv2.Rodrigues(turn)[0], -turn @ outside()[:3, 3], np.reshape(K, (3, 3)), np.zeros(4))
+    pixels, _ = cv2.projectPoints(
+        np.ascontiguousarray(tips.T), cv2.Rodrigues(turn)[0], -turn @ outside()[:3, 3], np.reshape(K, (3, 3)), np.zeros(4)
+    )
     return pixels[:, 0].T
 
 
