@@ -9,7 +9,7 @@ import pyarrow as pa
 from annotators.base import Batch
 from annotators.motion.source import find_source
 from annotators.segments.config import PHASES, SegmentsConfig
-from annotators.segments.tracks import FINE, read_tracks
+from annotators.segments.tracks import read_tracks
 from annotators.segments.truth import truth_columns
 from transforms.cues import gripper_moves
 from transforms.grid import I64
@@ -91,7 +91,7 @@ def backwards(batch: Batch) -> Batch:
     ends = np.repeat(batch.t_ns[batch.starts[1:] - 1] + batch.t_ns[batch.starts[:-1]], np.diff(batch.starts))
     steps = batch.steps.take(pa.array(order))
     clock = pa.array(ends - batch.t_ns[order], pa.int64())
-    return replace(batch, steps=steps.set_column(steps.column_names.index("t_ns"), "t_ns", clock), streams=None)
+    return replace(batch, steps=steps.set_column(steps.column_names.index("t_ns"), "t_ns", clock), streams=_mirrored(batch))
 
 
 def without_truth(batch: Batch) -> Batch:
@@ -100,9 +100,16 @@ def without_truth(batch: Batch) -> Batch:
     return replace(batch, steps=batch.steps.drop_columns(names)) if names else batch
 
 
-def opening_clock(config: SegmentsConfig) -> float:
-    """Samples per second of the clock that signals are smoothed on."""
-    return config.hz * FINE
+def _mirrored(batch: Batch) -> pa.Table | None:
+    """Return the signals of episodes played backwards."""
+    if batch.streams is None:
+        return None
+    both = dict(zip(batch.episodes, (batch.t_ns[batch.starts[1:] - 1] + batch.t_ns[batch.starts[:-1]]).tolist(), strict=True))
+    names = batch.streams.column("episode_id").cast(pa.string()).to_pylist()
+    t = np.array([both[n] for n in names], np.int64) - batch.streams.column("t_ns").to_numpy()
+    place = batch.streams.column_names.index("t_ns")
+    turned = batch.streams.set_column(place, batch.streams.field(place), pa.array(t, pa.int64()))
+    return turned.take(pa.array(np.arange(turned.num_rows)[::-1]))
 
 
 def _laid_out(cuts: Cuts, batch: Batch, edges: list[F64], orders: list[I64] | None = None) -> Cuts:

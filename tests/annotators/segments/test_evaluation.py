@@ -4,16 +4,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport
+from annotators.motion.things import object_places
 from annotators.segments import cuts as c
 from annotators.segments.config import SegmentsConfig
 from annotators.segments.evaluation import against_truth, compression, cover_and_order, evaluate_segments, rate_invariance
 from annotators.segments.segments import Segments
 from annotators.segments.truth import find_truth
-from schemas.contract import Feature
+from schemas.contract import Feature, Stream
 from tests.support.scripts import sample_scripts
 
 SEGMENTS = Segments(SegmentsConfig(motions=False))
@@ -117,3 +119,22 @@ def test_other_names_for_phases_cannot_be_compared_frame_by_frame(batch: Batch) 
 def test_a_robot_that_nothing_is_known_of(batch: Batch) -> None:
     bare = replace(batch, contract=replace(batch.contract, features=(Feature("action", "float32", (7,), role="action"),)))
     assert {r.gate for r in SEGMENTS.evaluate(bare)} == {"not-measurable"}
+
+
+def test_signals_are_played_backwards_with_the_steps() -> None:
+    batch = sample_scripts([21], 20, truth=False)
+    name = "sim.object_pose.red_cup"
+    places = batch.steps.column(name).to_pylist()
+    rows = {
+        "episode_id": pa.array([batch.episodes[0]] * len(places)).dictionary_encode(),
+        "stream": pa.array([name] * len(places)).dictionary_encode(),
+        "t_ns": pa.array(batch.t_ns),
+        "end_ns": pa.nulls(len(places), pa.int64()),
+        "values": pa.array(places, pa.list_(pa.float64())),
+        "text": pa.nulls(len(places), pa.string()),
+    }
+    contract = replace(batch.contract, features=batch.contract.features[:1], streams=(Stream(name),))
+    told = replace(batch, contract=contract, steps=batch.steps.drop_columns([name]), streams=pa.table(rows))
+    there, back = object_places(told)["red cup"], object_places(c.backwards(told))["red cup"]
+    np.testing.assert_allclose(there, back[:, ::-1], atol=1e-6)
+    assert c.cuts_of(SEGMENTS.run(told), told).boundaries[0].tolist() == cutter(batch).boundaries[0].tolist()
