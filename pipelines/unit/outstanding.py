@@ -19,10 +19,8 @@ from pipelines.unit.model import Stage, Unit
 from schemas.tables import TABLES
 
 # What a reader looks rows up by, where that is how a plan's content shows. `datasets` is left out: every unit of one writes the same key.
-SHOWN_BY: Mapping[str, tuple[str, ...]] = {
-    "episodes": TABLES["episodes"].key, "scores": TABLES["scores"].key, "mixtures": ("name",),
-    "decisions": TABLES["decisions"].key, "splits": TABLES["splits"].key,
-}  # fmt: skip
+_BY_KEY = ("episodes", "scores", "quality", "decisions", "splits", "attempts", "memories")
+SHOWN_BY: Mapping[str, tuple[str, ...]] = {**{name: TABLES[name].key for name in _BY_KEY}, "mixtures": ("name",)}
 _TAIL = ("unit", CLOCK)
 
 
