@@ -12,6 +12,8 @@ from pipelines.executors import Execution
 from pipelines.unit import StageReport, run_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from annotators.evaluation import QualityReport
     from pipelines.curate.decide import Verdicts
     from pipelines.exporters.base import ExportOptions
@@ -275,3 +277,28 @@ def verify(out: str | Path, lake: Where = None, *, every: int = 10) -> StageRepo
     from pipelines.verify import VerifyStage
 
     return run_stage(VerifyStage(open_lake(lake), str(out), every))
+
+
+def cache(
+    mixture: str, teachers: "Sequence[str]", lake: Where = None, *, student: str = "", config: "Mapping[str, Any] | None" = None,
+    sources: "Sequence[str]" = (), device: str = "cpu", execution: Execution | None = None,
+) -> list[StageReport]:  # fmt: skip
+    """Cache what teachers know beyond their students over a mixture; a second call computes what is missing.
+
+    Args:
+        mixture: `NAME` or `NAME@HASH`.
+        teachers: `KIND:PATH` of a checkpoint, or `SOURCE=KIND:PATH` once per source; see docs/residuals.md.
+        lake: where the mixture is and the caches go.
+        student: likewise, where it is another model than the teacher.
+        config: fields of `pipelines.residuals.config.CacheConfig`, such as `mode` and `draws`.
+        sources: only these sources of the mixture.
+        device: where models run.
+        execution: where units run.
+
+    Raises:
+        UsageError: a name or a setting is unknown, or teacher and student do not belong together.
+    """
+    from pipelines.residuals.planning import plan_stages
+
+    stages = plan_stages(open_lake(lake), mixture, teachers, student, config, sources, device)
+    return [run_stage(stage, execution=execution or Execution(workers=0)) for stage in stages]

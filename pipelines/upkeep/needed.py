@@ -18,7 +18,7 @@ def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[Publis
     """Return every registered file that a current row or a live mixture rests on, in path order.
 
     Of an annotator's side tables for one shard that is the newest, which readers take, and the newest at each mixture's pin: other
-    configurations' are needed by nobody who did not name them.
+    configurations' are needed by nobody who did not name them. Residual caches are always needed: a teacher is dear.
 
     Args:
         lake: which.
@@ -26,7 +26,7 @@ def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[Publis
     """
     catalog = Catalog(lake)
     shown = current_shards(catalog.latest("episodes")).select("shard").collect()
-    needs = [_of(catalog, shown, None)]
+    needs = [_of(catalog, shown, None), catalog.latest("residuals").select(_FILE).collect()]
     for mixture in live_mixtures(lake, keep=keep_mixtures):
         needs += _pinned(catalog, mixture)
     rows = pl.concat(needs).unique(maintain_order=False).sort("uri")

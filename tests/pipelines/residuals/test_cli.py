@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from catalog.lake import Lake
+from pipelines import api
 from pipelines.cli.app import run
 from pipelines.residuals.assign import assignments, open_teacher
 from pipelines.residuals.store import open_cache
@@ -43,6 +44,12 @@ def test_a_mixture_is_cached_audited_and_listed(toys_here: Lake, capsys: pytest.
     code, listed = call(toys_here, "ls", capsys=capsys)
     row = dict(zip(listed["columns"], listed["rows"][0], strict=True))
     assert (row["teacher"], row["episodes"], row["rows"], row["staleness"]) == ("made", 10, 97 * 2, 0.0)
+
+
+def test_a_notebook_says_the_same_words(toys_here: Lake) -> None:
+    reports = api.cache("toys", [MADE], toys_here, config={"draws": 3}, sources=["toy_b"])
+    assert [r.total("rows") for r in reports] == [51 * 3]
+    assert api.cache("toys", [MADE], toys_here, config={"draws": 3}, sources=["toy_b"])[0].worked == 0
 
 
 def test_each_source_has_its_own_teacher(toys_here: Lake, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from pipelines.residuals.stage import CacheStage
 from pipelines.residuals.store import Cache, open_cache
 from pipelines.residuals.teacher import Needs, TeacherSpec
 from schemas.errors import UsageError
+from tests.contracts.teacher import TeacherContract
 from tests.support.residuals import HORIZON, WIDTH, TinyNet, cache, head_teacher, stage_of, tiny_prepare, tiny_teacher
 from transforms.entropy import entropy_weights
 from transforms.flow import Convention, euler
@@ -206,3 +207,14 @@ def test_a_reduced_forward_is_measured_and_refused_where_it_drowns(toy_mixture: 
         net.layer.weight[:, 4:8] *= 1e-3  # the future hardly matters: what bfloat16 rounds away is as large
     with pytest.raises(UsageError, match="dB in bfloat16 against float32"):
         cache(toy_mixture, tiny_teacher(name="drowned", net=net), draws=2, compute="bfloat16")
+
+
+class TestCallable(TeacherContract):
+    @pytest.fixture
+    def teacher(self) -> Any:
+        return tiny_teacher(name="contract")
+
+    @pytest.fixture
+    def batch(self) -> Any:
+        state, action = torch.randn(3, 2, 4), torch.randn(3, HORIZON, WIDTH)
+        return {"observation.state": state, "action": action, "action_is_pad": torch.zeros(3, HORIZON, dtype=torch.bool)}

@@ -24,6 +24,7 @@ from pipelines.residuals.teachers.hidden import HiddenTeacher
 from pipelines.residuals.teachers.multi_task_dit import MultiTaskDitTeacher
 from pipelines.unit import run_stage
 from schemas.errors import UsageError
+from tests.contracts.teacher import TeacherContract
 from tests.support.policies import fastwam_teacher, tiny_act, tiny_diffusion, tiny_dit, tiny_fastwam, tiny_pi, tiny_smolvla
 from tests.support.residuals import HERE, cache, stage_of
 from transforms.flow import noisy, target
@@ -275,3 +276,51 @@ def test_act_regresses_and_its_states_decode_to_its_actions(toy_mixture: Lake) -
         HiddenTeacher(teacher, teacher.policy.module, "model.decoderr")
     assert stage.key != stage_of(toy_mixture, states, mode="hidden", stride=2).key
     assert CacheConfig(mode="hidden").draws == 1
+
+
+class TestFastWAM(TeacherContract):
+    @pytest.fixture
+    def teacher(self, wam: Any) -> Any:
+        return fastwam_teacher(wam)
+
+    @pytest.fixture
+    def batch(self) -> Any:
+        return a_batch(8, 9)
+
+
+class TestDiffusion(TeacherContract):
+    @pytest.fixture
+    def teacher(self) -> Any:
+        return DiffusionTeacher(Policy(tiny_diffusion()))
+
+    @pytest.fixture
+    def batch(self) -> Any:
+        return a_batch(8, 2)
+
+
+class TestMultiTaskDit(TestDiffusion):
+    @pytest.fixture
+    def teacher(self, tmp_path: Path) -> Any:
+        return MultiTaskDitTeacher(Policy(tiny_dit(tmp_path)))
+
+
+class TestAct(TeacherContract):
+    @pytest.fixture
+    def teacher(self) -> Any:
+        return ActTeacher(Policy(tiny_act()))
+
+    @pytest.fixture
+    def batch(self) -> Any:
+        return a_batch(4)
+
+
+class TestPi0(TestAct):
+    @pytest.fixture
+    def teacher(self, patch: pytest.MonkeyPatch) -> Any:
+        return Pi0Teacher(Policy(tiny_pi(patch, "pi0")))
+
+
+class TestSmolVLA(TestAct):
+    @pytest.fixture
+    def teacher(self, tmp_path: Path) -> Any:
+        return SmolVLATeacher(Policy(tiny_smolvla(tmp_path)))

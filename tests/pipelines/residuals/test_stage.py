@@ -13,6 +13,7 @@ import torch
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.ingest import IngestStage
+from pipelines.integrity import verify_lake
 from pipelines.residuals.conventions import convention
 from pipelines.residuals.drawing import noise_of
 from pipelines.residuals.pair import TeacherPair
@@ -164,6 +165,7 @@ def test_an_interrupted_run_goes_on_without_duplicates(lake: Lake) -> None:
     assert len(keys) == len(set(keys)) == 10
     lost = lake.path(table["uri"][0])
     lake.fs.rm_file(lost)
+    assert verify_lake(lake).missing == (table["uri"][0],)
     with pytest.raises(LakeError, match="--repair"):
         open_cache(lake, "tiny")
     assert run_stage(stage_of(lake, tiny_teacher(), draws=2, unit_rows=30), execution=HERE, repair=True).count("done") == 1
