@@ -43,7 +43,7 @@ class CollapseAudit:
         """Estimate what instructions add to pictures; score every window with its pointwise information."""
         windows = take_windows(lake, episodes, _part(WindowConfig, self))
         if len(windows.instructions) < 2:
-            text = f"all {len(windows.episodes)} episodes share the instruction {", ".join(windows.instructions)!r}: language says nothing here"
+            text = f"all {len(windows.episodes)} episodes share the instruction {', '.join(windows.instructions)!r}: language says nothing here"
             return [Finding("collapse", 0.0, None, len(windows.episodes), "fail", text)], _no_scores()
         found = audit_collapse(windows.seen, windows.said, windows.done, windows.component, _part(CollapseConfig, self))
         detail = {
