@@ -71,9 +71,9 @@ def replaced_units(lake: Lake, stage: str, units: Collection[str]) -> dict[str, 
 
 
 def damaged_units(lake: Lake, units: Sequence[str]) -> set[str]:
-    """Return those of `units` that have a shard or side table which is missing or no longer what was committed."""
+    """Return those of `units` that have a shard, side table or other file which is missing or no longer what was committed."""
     wanted, found = pl.Series("unit", units, pl.String), set[str]()
-    for table in ("shards", "annotations", "residuals"):
+    for table in ("shards", "annotations", "residuals", "attempts", "memories"):
         rows = Catalog(lake).scan(table).filter(pl.col("unit").is_in(wanted.implode())).collect()
         for unit, *file in rows.select("unit", "uri", "bytes", "blake3").iter_rows():
             if not is_intact(lake, PublishedFile(*file)):

@@ -12,13 +12,14 @@ from pipelines.upkeep.pins import LiveMixture, live_mixtures
 from schemas.shards import VIEW_MARK
 
 _FILE = ("uri", "bytes", "blake3")
+_ALWAYS = ("residuals", "attempts", "memories")  # dear, or the only copy
 
 
 def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[PublishedFile]:
     """Return every registered file that a current row or a live mixture rests on, in path order.
 
     Of an annotator's side tables for one shard that is the newest, which readers take, and the newest at each mixture's pin: other
-    configurations' are needed by nobody who did not name them. Residual caches are always needed: a teacher is dear.
+    configurations' are needed by nobody who did not name them. Residual caches, attempt trees and memories are always needed.
 
     Args:
         lake: which.
@@ -26,7 +27,7 @@ def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[Publis
     """
     catalog = Catalog(lake)
     shown = current_shards(catalog.latest("episodes")).select("shard").collect()
-    needs = [_of(catalog, shown, None), catalog.latest("residuals").select(_FILE).collect()]
+    needs = [_of(catalog, shown, None), *(catalog.latest(table).select(_FILE).collect() for table in _ALWAYS)]
     for mixture in live_mixtures(lake, keep=keep_mixtures):
         needs += _pinned(catalog, mixture)
     rows = pl.concat(needs).unique(maintain_order=False).sort("uri")

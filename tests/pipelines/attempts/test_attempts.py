@@ -1,6 +1,7 @@
 """Attempts read from recordings, traces and simulators, kept in a lake, and exported."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from pipelines.attempts.stage import AttemptsStage, read_attempts
 from pipelines.attempts.traces import read_traces
 from pipelines.cli.app import run
 from pipelines.executors import Execution
+from pipelines.integrity import verify_lake
 from pipelines.selection import choose
 from pipelines.unit import run_stage
 from schemas.attempts import table
@@ -42,6 +44,19 @@ def test_episodes_that_begin_alike_are_attempts_at_one_thing(lake):
     assert len(siblings) == 2
     assert sorted(tree.outcome(n) for n in siblings) == [0.0, 1.0]
     assert run_stage(stage, execution=HERE).worked == 0
+
+
+def test_damage_is_found_and_repaired(lake):
+    ingest_numbers(lake, [_walk(0, success=False), _walk(1, success=True)])
+    stage = AttemptsStage(lake, "walks", "retries", "all")
+    run_stage(stage, execution=HERE)
+    before = read_attempts(lake)
+    (uri,) = Catalog(lake).latest("attempts").collect()["uri"]
+    Path(lake.path(uri)).write_bytes(b"nothing")
+    assert verify_lake(lake).damaged == (uri,)
+    assert run_stage(stage, execution=HERE, repair=True).worked == 1
+    assert verify_lake(lake).damaged == ()
+    assert read_attempts(lake).equals(before)
 
 
 def test_a_take_over_becomes_a_correction_of_what_the_policy_would_have_done(lake):
