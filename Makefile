@@ -19,8 +19,8 @@ check: .venv  ## Lint and types only
 	$(BIN)/basedpyright
 
 bench: .venv  ## Every benchmark, with ratios against peers
-	@for name in ingest rlds_read read export annotators residuals mixtures operations; do \
-		if test -f benchmarks/$$name.py; then $(BIN)/python benchmarks/$$name.py || exit 1; fi; done
+	@for name in ingest rlds_read read export annotators annotators_motion tokens curation mixtures memory residuals operations; do \
+		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: .venv  ## Check that the documentation's commands and links exist
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -5,7 +5,7 @@ compared exactly. So the result does not depend on blocks, threads or the machin
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +18,9 @@ F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-BLOCK = 1 << 16  # rows at once: their scores stay in the cache
-HALF = 2.0**-11  # relative rounding of float16
+BLOCK = 1 << 15  # rows at once: their scores stay in the cache
+GROUP = 64  # rows of which only the largest score is looked at first
+BFLOAT = 2.0**-9  # relative rounding of bfloat16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Found:
     scores: F64
 
 
-def nearest(keys: F16, queries: F32, k: int, longest: float | None = None) -> Found:
+def nearest(keys: F16, queries: F32, k: int, longest: float | None = None, coarse: Any = None) -> Found:
     """Return the `k` rows with the largest inner product with each query.
 
     Args:
@@ -43,6 +44,7 @@ def nearest(keys: F16, queries: F32, k: int, longest: float | None = None) -> Fo
         queries: float32[Q, D].
         k: how many, at least 1.
         longest: largest Euclidean length of a key, where it is known; else it is measured.
+        coarse: what `rounded` made of the keys, where many questions are asked; without it blocks are widened again for each.
 
     Raises:
         UsageError: widths differ, `k` is not positive, or a query is not finite.
@@ -52,60 +54,87 @@ def nearest(keys: F16, queries: F32, k: int, longest: float | None = None) -> Fo
     if k < 1 or not np.isfinite(queries).all():
         raise UsageError(f"k={k} must be at least 1 and every query finite")
     norm = longest if longest is not None else lengths(keys)
-    slack = 2 * _error(queries, keys.shape[1], norm)
+    slack = 2 * _error(queries, keys.shape[1], norm, rounds=coarse is not None)
     kept: list[list[I64]] = [[] for _ in queries]
-    floor = np.full(len(queries), -np.inf)
     best = np.full((len(queries), k), -np.inf)
-    score = _scorer(queries)
-    for start in range(0, len(keys), BLOCK):
-        coarse = score(keys[start : start + BLOCK])
-        _keep(coarse, start, k, floor, best, slack, kept)
+    for start, scores in _blocks(keys, queries, coarse):
+        _keep(scores, start, best, slack, kept)
     return _exactly(keys, queries, k, kept)
+
+
+def rounded(keys: F16) -> Any:
+    """Return the keys in bfloat16, for processors that multiply those fast; None for others."""
+    import torch
+
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # torch asks itself this way
+        return None
+    made = torch.empty(keys.shape, dtype=torch.bfloat16)
+    for start in range(0, len(keys), BLOCK):
+        made[start : start + BLOCK] = _tensor(keys[start : start + BLOCK])
+    return made
 
 
 def lengths(keys: F16) -> float:
     """Return the largest Euclidean length of a row."""
-    return max(
-        (float(np.linalg.norm(keys[a : a + BLOCK].astype(np.float32), axis=1).max()) for a in range(0, len(keys), BLOCK)),
-        default=0.0,
-    )
+    blocks = (keys[a : a + BLOCK].astype(np.float32) for a in range(0, len(keys), BLOCK))
+    return max((float(np.linalg.norm(b, axis=1).max()) for b in blocks), default=0.0)
 
 
-def _error(queries: F32, width: int, longest: float) -> F64:
-    """How far a coarse score can be off: the query and the score are rounded to float16, and sums are in float32."""
+def _error(queries: F32, width: int, longest: float, *, rounds: bool) -> F64:
+    """How far a coarse score can be off: sums are in float32; with `rounds`, keys, queries and scores are rounded to bfloat16."""
     length = np.linalg.norm(queries.astype(np.float64), axis=1) * longest
-    return length * (2.5 * HALF + width * 2.0**-24) + width * 2.0**-24
+    return length * ((3.1 * BFLOAT if rounds else 0.0) + 2 * width * 2.0**-24) + width * 2.0**-24
 
 
-def _scorer(queries: F32) -> Callable[[F16], Any]:
-    """Return a function from a block of keys to float scores [n, Q] in a tensor."""
+def _blocks(keys: F16, queries: F32, coarse: Any) -> Iterator[tuple[int, Any]]:
+    """Yield the first row of each block and its coarse scores, a tensor [rows, Q]."""
     import torch
 
-    half = torch.from_numpy(np.ascontiguousarray(queries.astype(np.float16).T))
-
-    def score(block: F16) -> Any:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a mapped file; nothing writes to it
-            return torch.from_numpy(np.ascontiguousarray(block)) @ half
-
-    return score
+    asked = torch.from_numpy(np.ascontiguousarray(queries.T))
+    if coarse is not None:
+        asked = asked.bfloat16()
+    for start in range(0, len(keys), BLOCK):
+        stop = start + BLOCK
+        yield start, coarse[start:stop] @ asked if coarse is not None else _tensor(keys[start:stop]).float() @ asked
 
 
-def _keep(coarse: Any, start: int, k: int, floor: F64, best: F64, slack: F64, kept: list[list[I64]]) -> None:
-    """Add the rows of a block that may be among the best, and raise the bar."""
+def _tensor(block: F16) -> Any:
     import torch
 
-    bar = torch.from_numpy((floor - slack).astype(np.float32))
-    row, query = (x.numpy() for x in torch.nonzero(coarse.float() >= bar, as_tuple=True))
-    if not len(row):
-        return
-    value = coarse[torch.from_numpy(row), torch.from_numpy(query)].float().numpy().astype(np.float64)
-    for q in np.unique(query):
-        mine = query == q
-        best[q] = np.sort(np.concatenate([best[q], value[mine]]))[::-1][:k]
-        floor[q] = best[q, -1]
-        rows = row[mine][value[mine] >= floor[q] - slack[q]]
-        kept[q].append(rows.astype(np.int64) + start)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a mapped file; nothing writes to it
+        return torch.from_numpy(np.ascontiguousarray(block))
+
+
+def _keep(scores: Any, start: int, best: F64, slack: F64, kept: list[list[I64]]) -> None:
+    """Add the rows of a block that may be among the best, and raise the bar: the k-th best coarse score so far."""
+    rows, queries = scores.shape
+    grouped = _grouped(scores)
+    top = grouped.amax(dim=1).float().numpy()
+    k = best.shape[1]
+    for q in range(queries):
+        bar = best[q, -1] - slack[q]
+        groups = np.flatnonzero(top[:, q] >= bar)
+        if not len(groups):
+            continue
+        value = grouped[groups, :, q].float().numpy()
+        if len(groups) > k:  # the k-th largest of the groups' best is a bar too
+            bar = max(bar, float(np.partition(top[groups, q], -k)[-k]) - slack[q])
+        group, place = np.nonzero(value >= bar)
+        row, value = groups[group] * GROUP + place, value[group, place]
+        row, value = row[row < rows], value[row < rows]
+        best[q] = np.sort(np.concatenate([best[q], value]))[::-1][:k]
+        kept[q].append(row[value >= best[q, -1] - slack[q]].astype(np.int64) + start)
+
+
+def _grouped(scores: Any) -> Any:
+    """Return scores as [groups, GROUP, Q], the last group filled up with the least there is."""
+    import torch
+
+    missing = -len(scores) % GROUP
+    if missing:
+        scores = torch.nn.functional.pad(scores, (0, 0, 0, missing), value=float("-inf"))
+    return scores.view(-1, GROUP, scores.shape[1])
 
 
 def _exactly(keys: F16, queries: F32, k: int, kept: list[list[I64]]) -> Found:

@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.memory.search import Found, lengths, nearest
+from pipelines.memory.search import Found, lengths, nearest, rounded
 from pipelines.publish import PublishedFile, publish, temporary_for
 from schemas.errors import DataError, LakeError, UsageError
 from schemas.memory import KEY, MODEL_KEY, NORM_KEY, memory_schema
 
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
-INDEX_ABOVE = 10_000_000  # rows from which an approximate index may be asked for
+COARSE_FROM = 100_000  # rows from which rounding all of them pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,11 @@ class Memory:
         chunk = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
         return chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)
 
+    @cached_property
+    def coarse(self) -> Any:
+        """The vectors rounded for a fast first pass, kept in memory; None where the processor gains nothing by it, or below `COARSE_FROM` rows."""
+        return rounded(self.keys) if len(self) >= COARSE_FROM else None
+
     @property
     def model(self) -> str:
         """Fingerprint of the encoder that made the vectors."""
@@ -91,7 +96,7 @@ class Memory:
                 f"this memory was made by encoder {self.model}, the query by {model}; vectors of two encoders cannot be compared"
             )
         if kind is None:
-            return nearest(self.keys, queries, k, self.longest)
+            return nearest(self.keys, queries, k, self.longest, self.coarse)
         rows = np.flatnonzero(np.asarray(pa.compute.equal(self.table.column("kind"), kind)))
         found = nearest(self.keys[rows], queries, k, self.longest)
         return Found(np.where(found.rows >= 0, rows[np.maximum(found.rows, 0)] if len(rows) else -1, -1), found.scores)

@@ -28,17 +28,18 @@ def brute(keys: np.ndarray, queries: np.ndarray, k: int) -> tuple[np.ndarray, np
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 10_000), st.integers(0, 40), st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3), st.booleans())
+@given(st.integers(0, 10_000), st.integers(0, 150), st.integers(1, 12), st.integers(1, 12), st.floats(1e-3, 1e3), st.booleans())
 def test_search_equals_brute_force(seed, count, width, k, scale, coarse):
     rng = np.random.default_rng(seed)
     keys = (rng.normal(size=(count, width)) * scale).astype(np.float16)
     if coarse:
         keys = np.round(keys / scale).astype(np.float16)  # many ties
     queries = rng.normal(size=(3, width)).astype(np.float32)
-    found = nearest(keys, queries, k)
     rows, scores = brute(keys, queries, k)
-    np.testing.assert_array_equal(found.rows, rows)
-    np.testing.assert_array_equal(found.scores, scores)
+    for coarse in (None, search.rounded(keys)):
+        found = nearest(keys, queries, k, coarse=coarse)
+        np.testing.assert_array_equal(found.rows, rows)
+        np.testing.assert_array_equal(found.scores, scores)
 
 
 def test_blocks_do_not_matter(monkeypatch):
@@ -47,9 +48,9 @@ def test_blocks_do_not_matter(monkeypatch):
     keys[400] = keys[3]  # a tie across blocks
     queries = np.concatenate([keys[3:4].astype(np.float32), rng.normal(size=(4, 16)).astype(np.float32)])
     whole = nearest(keys, queries, 7)
-    monkeypatch.setattr(search, "BLOCK", 64)
-    parts = nearest(keys, queries, 7)
-    np.testing.assert_array_equal(whole.rows, parts.rows)
+    monkeypatch.setattr(search, "BLOCK", 96)
+    for coarse in (None, search.rounded(keys)):
+        np.testing.assert_array_equal(whole.rows, nearest(keys, queries, 7, coarse=coarse).rows)
     assert whole.rows[0, :2].tolist() == [3, 400]
 
 
