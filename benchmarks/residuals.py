@@ -99,7 +99,7 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 def film(lake: Lake, episodes: int) -> Lake:
     """Ingest and mix toy videos of two cameras, 120 steps each."""
-    ingest_toy(lake, ToySource(options=SourceOptions("film"), lengths=(120,) * episodes))
+    ingest_toy(lake, ToySource(options=SourceOptions("film"), lengths=(120,) * episodes, per_group=episodes))
     mix(lake, MixtureSpec("film", 10, (SourceSpec("film"),), statistics=False), execution=Execution(workers=0))
     return lake
 

@@ -13,11 +13,11 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.mixture.manifest import Mixture, open_mixture
 from pipelines.publish import publish, temporary_for
-from pipelines.residuals.compute import compute
+from pipelines.residuals.compute import Columns, compute
 from pipelines.residuals.config import CacheConfig
 from pipelines.residuals.keys import CODE, EpisodeRef, cache_key, cache_parts
 from pipelines.residuals.precision import Precision
-from pipelines.residuals.reading import EpisodeReader, episodes_of, readers_of
+from pipelines.residuals.reading import EpisodeReader, Part, episodes_of, readers_of
 from pipelines.residuals.teacher import Teacher
 from pipelines.residuals.writing import CacheWriter, write_ipc
 from pipelines.unit import Output, Reject, Unit
@@ -145,27 +145,36 @@ class CacheStage:
             )
         writer = CacheWriter(self.teacher.spec, self.config, self.key)
         precision, rejects = Precision(self.teacher, self.config), list[Reject]()
+        found, errors = self._computed(work.refs, precision)
         for ref in work.refs:
-            try:
-                writer.add(ref, self._episode(ref, precision))
-            except DataError as error:
-                rejects.append(Reject.of(error, ref.episode_id, self.lake.shard(ref.dataset, ref.shard, "steps")))
+            if ref.episode_id in errors:
+                uri = self.lake.shard(ref.dataset, ref.shard, "steps")
+                rejects.append(Reject.of(errors[ref.episode_id], ref.episode_id, uri))
+            else:
+                writer.add(ref, found[ref.episode_id])
         if not writer.episodes:
             return Output(rejects=tuple(rejects))
         precision.check()
         return self._written(unit, writer, precision.snr_db, tuple(rejects))
 
-    def _episode(self, ref: EpisodeRef, precision: Precision) -> list[Any]:
-        found: list[Any] = []
-        for part in self.readers[ref.dataset].parts([ref], self.config.batch, self.config.stride):
-            if isinstance(part, tuple):
-                raise part[1]
-            if self.config.shuffle_future and len(part.frames) < 2:
-                raise DataError("an episode part of one frame has no other future to be given", episode=ref.episode_id)
-            rows, shared = compute(self.teacher, self.config, part)
-            precision.look(part, rows)
-            found.append((rows, shared))
-        return found
+    def _computed(
+        self, refs: Sequence[EpisodeRef], precision: Precision
+    ) -> tuple[dict[str, list[tuple[Columns, Columns]]], dict[str, DataError]]:
+        """Return the computed parts of each episode, and why others have none; the next part is read while one is computed."""
+        found: dict[str, list[tuple[Columns, Columns]]] = {r.episode_id: [] for r in refs}
+        errors: dict[str, DataError] = {}
+        for part in self.readers[refs[0].dataset].parts(refs, self.config.batch, self.config.stride):
+            ref = part[0] if isinstance(part, tuple) else part.ref
+            if ref.episode_id in errors:
+                continue
+            try:
+                checked = _readable(part, self.config)
+                rows, shared = compute(self.teacher, self.config, checked)
+                precision.look(checked, rows)
+                found[ref.episode_id].append((rows, shared))
+            except DataError as error:
+                errors[ref.episode_id] = error
+        return found, errors
 
     def _written(self, unit: Unit, writer: CacheWriter, snr_db: float | None, rejects: tuple[Reject, ...]) -> Output:
         rows = writer.table(snr_db)
@@ -216,6 +225,19 @@ class CacheStage:
         if unknown := [s for s in self.sources if s not in known]:
             raise UsageError(f"mixture {self.opened.name} has no source {', '.join(unknown)}; it has {', '.join(known)}")
         return list(self.sources or known)
+
+
+def _readable(part: Part | tuple[EpisodeRef, Exception], config: CacheConfig) -> Part:
+    """Return a part that was read, and that the control can be made of.
+
+    Raises:
+        DataError: it could not be read, or is too short.
+    """
+    if isinstance(part, tuple):
+        raise part[1]
+    if config.shuffle_future and len(part.frames) < 2:
+        raise DataError("an episode part of one frame has no other future to be given", episode=part.ref.episode_id)
+    return part
 
 
 def check_space(teacher: Teacher, reader: EpisodeReader) -> None:
