@@ -18,6 +18,7 @@ ANNOTATORS = Registry(
         "object_points": "annotators.traces.objects:ObjectPoints",
         "picture_quality": "annotators.picture_quality:PictureQuality",
         "segments": "annotators.segments.segments:Segments",
+        "text": "annotators.text.text:Text",
         "trace": "annotators.traces.trace:Trace",
     },
 )

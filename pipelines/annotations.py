@@ -54,7 +54,8 @@ def language_rows(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, tuple[L
     for name in (n for n in names if n not in (LanguageMotion.name, "near_duplicate_sketch")):
         table = read_annotations(catalog, name, episodes)
         if {"text", "style"} <= set(table.columns):
-            rows = table.filter("valid").select("episode_id", "style", "text", "start_ns", "camera")
+            spoken = table.filter("valid", pl.col("style").is_not_null())  # a text without a style stays in its side table
+            rows = spoken.select("episode_id", "style", "text", "start_ns", "camera")
             for episode, style, text, start, camera in rows.iter_rows():
                 found[episode] = (*found.get(episode, ()), LanguageRow(style, text, start, camera))
     return {episode: tuple(sorted(rows, key=lambda r: r.start_ns)) for episode, rows in found.items()}
