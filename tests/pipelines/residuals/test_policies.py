@@ -279,7 +279,7 @@ def test_act_regresses_and_its_states_decode_to_its_actions(toy_mixture: Lake) -
 
 
 class TestFastWAM(TeacherContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def teacher(self, wam: Any) -> Any:
         return fastwam_teacher(wam)
 
@@ -289,7 +289,7 @@ class TestFastWAM(TeacherContract):
 
 
 class TestDiffusion(TeacherContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def teacher(self) -> Any:
         return DiffusionTeacher(Policy(tiny_diffusion()))
 
@@ -299,13 +299,13 @@ class TestDiffusion(TeacherContract):
 
 
 class TestMultiTaskDit(TestDiffusion):
-    @pytest.fixture
-    def teacher(self, tmp_path: Path) -> Any:
-        return MultiTaskDitTeacher(Policy(tiny_dit(tmp_path)))
+    @pytest.fixture(scope="class")
+    def teacher(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        return MultiTaskDitTeacher(Policy(tiny_dit(tmp_path_factory.mktemp("dit"))))
 
 
 class TestAct(TeacherContract):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def teacher(self) -> Any:
         return ActTeacher(Policy(tiny_act()))
 
@@ -315,12 +315,12 @@ class TestAct(TeacherContract):
 
 
 class TestPi0(TestAct):
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def teacher(self, patch: pytest.MonkeyPatch) -> Any:
         return Pi0Teacher(Policy(tiny_pi(patch, "pi0")))
 
 
 class TestSmolVLA(TestAct):
-    @pytest.fixture
-    def teacher(self, tmp_path: Path) -> Any:
-        return SmolVLATeacher(Policy(tiny_smolvla(tmp_path)))
+    @pytest.fixture(scope="class")
+    def teacher(self, tmp_path_factory: pytest.TempPathFactory) -> Any:
+        return SmolVLATeacher(Policy(tiny_smolvla(tmp_path_factory.mktemp("vlm"))))
