@@ -9,6 +9,7 @@ from catalog.lake import Lake
 _PREPARED = {
     "action_tokens": "pipelines.tokenizers:with_tokenizer",
     "segments": "pipelines.calibration:with_calibration",
+    "text": "pipelines.calibration:with_constraints",
 }
 
 

@@ -19,7 +19,7 @@ _NOUN_HABIT: Words = {
     "drawer": ("tray", "pull-out"), "rack": ("stand", "shelf"), "bottle": ("flagon", "decanter"), "cheese": ("curd", "fromage"),
     "cup": ("tumbler", "beaker"), "mug": ("tankard", "beaker"), "block": ("brick", "slab"), "cube": ("brick", "die"),
     "basket": ("hamper", "crate"), "microwave": ("micro oven", "oven"), "book": ("tome", "volume"), "door": ("gate", "hatch"),
-    "slider": ("slide", "runner"), "lightbulb": ("bulb", "lamp"), "led": ("diode", "lamp"), "button": ("knob", "key"),
+    "slider": ("track", "runner"), "lightbulb": ("bulb", "lamp"), "led": ("diode", "lamp"), "button": ("knob", "key"),
     "can": ("tin", "canister"), "box": ("carton", "case"),
 }  # fmt: skip
 _NOUN_ADD: Words = {

@@ -79,4 +79,7 @@ def same(step: Act, act: Act) -> bool:
 
 def _clause(clause: Clause) -> list[tuple[Act, str]]:
     thing = bare(clause.object)
-    return [((verb, thing), _WORDS[verb].format(thing, clause.where).strip()) for verb in _STEPS[clause.verb]]
+    noun = "" if thing == "it" else thing  # who "it" is, words alone do not say
+    return [
+        ((verb, noun), _WORDS[verb].format(thing, clause.where).replace("the it", "it").strip()) for verb in _STEPS[clause.verb]
+    ]
