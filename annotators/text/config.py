@@ -25,7 +25,7 @@ class TextConfig:
         observed: share of an episode that anticipation sees.
         least_aligned: share of a plan's steps that must find their segment.
         before: pairs of verbs whose order holds in the dataset, and
-        pairs: verbs and nouns that occur together; both mined by `calibrate=true`, what implausible sequences break.
+        pairs: verbs and nouns that occur together, or are too rare to tell; both mined by `calibrate=true`, what implausible sequences break.
         support: least occurrences for a constraint.
         confidence: least share that keeps it.
         model: empty for templates only; `http://host/v1#name`, `transformers:<folder>` or `recorded:<fingerprint>` adds its texts.

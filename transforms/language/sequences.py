@@ -10,6 +10,7 @@ from schemas.errors import UsageError
 
 Act = tuple[str, str]
 Violation = tuple[str, str, str]  # kind, what, what
+EXPECTED = 5.0  # a pair that chance alone would bring this often is missing by chance in fewer than 1 of 100 cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Constraints:
 
     Attributes:
         before: pairs of verbs; between two of the second, and before the first of it, comes the first, on the same noun.
-        pairs: the verbs seen with each noun, as (verb, noun); any other pair of known words is implausible.
+        pairs: what may go together, as (verb, noun): seen, or too rare to tell; any other pair of known words is implausible.
     """
 
     before: tuple[tuple[str, str], ...] = ()
@@ -44,7 +45,7 @@ def mine(sequences: Sequence[Sequence[Act]], support: int = 20, confidence: floa
             seen[verb] += 1
             led.update((earlier, verb) for earlier in _since_last(sequence, at, noun))
     before = tuple(sorted(p for p, n in led.items() if seen[p[1]] >= support and n >= confidence * seen[p[1]]))
-    return Constraints(before, tuple(sorted({a for s in sequences for a in s if a[1]})))
+    return Constraints(before, _allowed([a for s in sequences for a in s if a[1]]))
 
 
 def violations(sequence: Sequence[Act], known: Constraints) -> tuple[Violation, ...]:
@@ -108,6 +109,12 @@ def ed_at_z(guesses: Sequence[Sequence[object]], truth: Sequence[object], z: int
         raise UsageError(f"ED@Z needs z >= 1, a guess and a truth; got z={z}, {len(guesses)} guesses, {len(truth)} acts")
     came = list(truth[:z])
     return min(edit_distance(list(g[: len(came)]), came) for g in guesses) / len(came)
+
+
+def _allowed(acts: list[Act]) -> tuple[Act, ...]:
+    """Return the pairs of words that were seen, and those whose absence says little: fewer than five were to be expected by chance."""
+    verbs, nouns, seen = Counter(v for v, _ in acts), Counter(n for _, n in acts), set(acts)
+    return tuple(sorted((v, n) for v in verbs for n in nouns if (v, n) in seen or verbs[v] * nouns[n] < EXPECTED * len(acts)))
 
 
 def _since_last(sequence: Sequence[Act], at: int, noun: str) -> set[str]:

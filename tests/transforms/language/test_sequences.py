@@ -31,6 +31,13 @@ def test_rare_habits_are_no_constraints() -> None:
     assert corrupt(PICK, Constraints(), lambda _: 0) is None
 
 
+def test_a_pair_missing_by_chance_is_no_constraint() -> None:
+    few = mine([PICK + OPEN] * 5)  # grasping the drawer was to be expected 1.7 times
+    assert ("grasp", "drawer") in few.pairs
+    assert ("grasp", "drawer") not in mine([PICK + OPEN] * 20).pairs
+    assert violations([("grasp", "drawer")], Constraints(pairs=few.pairs)) == ()
+
+
 def test_a_second_use_needs_its_own_first() -> None:
     known = mine([PICK * 2] * 20)
     assert ("order", "grasp", "release") in violations([*PICK, ("release", "cup")], known)
