@@ -1,5 +1,6 @@
 """Puts every draft before the verifiers of its kind. What one of them refuses is kept as an invalid row that says which."""
 
+import re
 from collections import Counter, defaultdict
 
 from annotators.text.config import TextConfig
@@ -59,8 +60,12 @@ def _question(draft: Draft, scene: Scene, truth: Truth, start: int, config: Text
     else:
         true = truth.derived(draft, start, start + scene.size, config.moved_m)
     asked, first = plain(draft.question or ""), plain(str(draft.slots.get("asked_first", draft.question)))
-    quiet = not any(plain(c) in asked and plain(c) not in first for c in draft.choices)
+    quiet = not any(_says(asked, c) and not _says(first, c) for c in draft.choices)
     return {"derived": true, "no_hint": quiet}
+
+
+def _says(text: str, choice: str) -> bool:
+    return re.search(rf"\b{re.escape(plain(choice))}\b", text) is not None
 
 
 def rebalanced(drafts: list[Draft]) -> list[Draft]:

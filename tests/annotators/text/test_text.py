@@ -12,11 +12,15 @@ from annotators.segments.config import PHASES
 from annotators.text.config import TextConfig
 from annotators.text.draft import Draft
 from annotators.text.evaluation import asked_of, evaluate_text
+from annotators.text.judge import judged
 from annotators.text.kinds.plans import plan_steps
+from annotators.text.scene import scenes
 from annotators.text.text import Text
 from annotators.text.verify.blind import Asked, blind_hits, place_p_value, within_hits
+from annotators.text.verify.derive import Truth
 from annotators.text.verify.grounding import grounded
 from annotators.text.verify.round_trip import read_code, says_the_same
+from schemas.contract import Camera
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract
 from tests.support.motion import batch_of
@@ -146,6 +150,35 @@ def test_what_breaks_a_rule_is_refused_and_says_why(batch: Batch, monkeypatch: p
     monkeypatch.setattr(module, "WORDS", (("forward", "backward"), ("left", "right"), ("up", "down")))
     rows = rows_of(batch.take([0]), Text(TextConfig(kinds=("rationale",))))
     assert {(r["valid"], r["reason"]) for r in rows} == {(False, "not_round_trip")}
+
+
+def test_verifiers_refuse_what_is_wrong(batch: Batch, text: Text, drafts: list[list[Draft]]) -> None:
+    """The adversarial twin of every verifier: one good draft of each kind, spoilt."""
+    scene, truth = scenes(batch, None)[0], Truth(batch)
+    good = {
+        k: next(d for d in drafts[0] if d.kind == k and d.reason is None)
+        for k in ("qa", "rationale", "paraphrase", "implausible", "goal")
+    }
+    wrong = next(c for c in good["qa"].choices if c != good["qa"].answer)
+    far = {**good["rationale"].slots, "distance_m": 9.0}  # as told by a generator that looked ahead
+    reworded = {**good["qa"].slots, "asked_first": good["qa"].question}
+    spoilt = {
+        "not_derived": replace(good["qa"], answer=wrong), "not_no_hint": replace(good["qa"], question=f"Is it {wrong}?", slots=reworded),
+        "not_causal": replace(good["rationale"], slots=far), "not_grounded": replace(good["paraphrase"], text=f"{TASK} by the stove"),
+        "not_in_cell": replace(good["paraphrase"], text=TASK, distance=(0.0, 1.0, 1.0, "lexical")),
+        "not_violates": replace(good["implausible"], slots={"acts": [list(p.act) for p in scene.parts]}),
+        "not_reached": replace(good["goal"], answer="reached" if good["goal"].answer != "reached" else "not reached"),
+    }  # fmt: skip
+    for name, draft in good.items():
+        assert judged(replace(draft, verdicts={}), scene, truth, 0, text.config).reason is None, name
+    for reason, draft in spoilt.items():
+        assert judged(replace(draft, verdicts={}), scene, truth, 0, text.config).reason == reason
+
+
+def test_questions_of_a_dataset_with_a_camera_are_events_of_it(batch: Batch) -> None:
+    seen = replace(batch.take([0]), contract=replace(batch.contract, cameras=(Camera("front"),)))
+    rows = [r for r in rows_of(seen, Text(TextConfig(kinds=("qa",)))) if r["valid"]]
+    assert {(r["style"], r["camera"]) for r in rows} == {("vqa", "front")}
 
 
 def test_readers_read_what_is_said_and_nothing_else() -> None:
