@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
 EXTRAS := tfds,sim,vla,text,index,dev
 export HF_HUB_OFFLINE ?= 1
 
@@ -11,7 +12,7 @@ demo: .venv  ## Record, ingest, annotate, mix, export and verify real data; prin
 	@$(BIN)/cotrain demo
 
 test: .venv check  ## Lint, types, tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: .venv  ## Lint and types only
 	$(BIN)/ruff check .

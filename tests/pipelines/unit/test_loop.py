@@ -103,11 +103,11 @@ def test_too_many_rejects_stop_the_run(lake: Lake, tmp_path: Path) -> None:
 
 def test_worker_processes_survive_a_dying_and_a_hanging_unit(lake: Lake, tmp_path: Path) -> None:
     stage = Counting(lake, tmp_path / "log", dies=(0,), sleeps=(1,))
-    report = run_stage(stage, execution=Execution(workers=2, timeout_s=8))
+    report = run_stage(stage, execution=Execution(workers=2, timeout_s=15))
     assert (report.count("done"), report.count("failed")) == (2, 2)
     reasons = " ".join(Catalog(lake).latest("quarantine").collect()["message"])
     assert "died" in reasons
-    assert "longer than 8" in reasons
+    assert "longer than 15" in reasons
 
 
 @pytest.mark.filterwarnings(
