@@ -1,6 +1,7 @@
 """Simulators that can be put back into a stored state exactly: Meta-World, through MuJoCo's own state."""
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.record.metaworld import Stage
+from pipelines.record.render import activate, choose_backend
+from schemas.errors import DependencyError
 
 F64 = npt.NDArray[np.float64]
 
@@ -29,6 +32,8 @@ class MetaWorldAttempts:
     @cached_property
     def stage(self) -> Stage:
         """The environment, set up."""
+        with suppress(DependencyError):  # nothing is drawn here, but who draws later in this process needs the platform
+            activate(choose_backend())
         stage = Stage(self.task, 64)
         stage.env.set_task(stage._benchmark(self.scene // 50).train_tasks[self.scene % 50])  # no camera is dressed here
         stage.env.reset()
