@@ -54,7 +54,10 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 def content(lake: Lake) -> list[Any]:
     """Everything a lake says that is not a time or a place: rows as committed, and the bytes of every file."""
-    timed = ("committed_ns", "run", "seconds", "cpu_seconds", "host", "peak_rss_mb")
+    timed = (
+        "committed_ns", "run", "run_units", "started_ns", "seconds", "cpu_seconds", "frames_per_s", "host", "peak_rss_mb", "wait_share",
+        "model_seconds", "device_busy",
+    )  # fmt: skip
     tables = []
     for name in ("datasets", "shards", "episodes", "annotations", "runs", "quarantine"):
         rows = Catalog(lake).scan(name).collect()
