@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROCESSES ?= 2
+# Tests that bind a renderer, start workers or a server of their own: one process, in this order.
+ALONE := tests/pipelines/record tests/pipelines/attempts tests/pipelines/lint $(wildcard tests/pipelines/test_*.py) tests/flows
 EXTRAS := tfds,sim,vla,text,index,dev
 export HF_HUB_OFFLINE ?= 1
 
@@ -12,7 +14,8 @@ demo: .venv  ## Record, ingest, annotate, mix, export and verify real data; prin
 	@$(BIN)/cotrain demo
 
 test: .venv check  ## Lint, types, tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ALONE:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(ALONE)
 
 check: .venv  ## Lint and types only
 	$(BIN)/ruff check .
