@@ -44,6 +44,14 @@ def read_annotations(catalog: Catalog, annotator: str, episodes: pl.DataFrame, f
     )
 
 
+def segment_starts(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, list[int]]:
+    """Return where the segments of each episode begin, in nanoseconds and in order; without those never cut into segments."""
+    table = read_annotations(catalog, "segments", episodes)
+    if "start_ns" not in table.columns:
+        return {}
+    return dict(table.filter("valid").sort("start_ns").group_by("episode_id").agg("start_ns").iter_rows())
+
+
 def language_rows(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, tuple[LanguageRow, ...]]:
     """Return every text annotators wrote about `episodes`, per episode id, sorted by start: what exporters put into language columns.
 

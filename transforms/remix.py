@@ -86,10 +86,15 @@ def fit_shares(log: pa.Table, prior: Mapping[str, float], config: RemixConfig | 
     path = np.empty((len(pressure) + 1, len(domains)))
     path[0] = alpha0
     for t, lam in enumerate(pressure):
-        grown = np.log(path[t]) + config.eta * lam
-        grown = np.exp(grown - grown.max())
-        path[t + 1] = (1 - config.smoothing) * grown / grown.sum() + config.smoothing * alpha0
+        path[t + 1] = moved(path[t], alpha0, lam, config)
     return RemixFit(domains, path, raise_to_floor(path[1:].mean(axis=0), config.floor), total)
+
+
+def moved(shares: F64, prior: F64, pressure: F64, config: RemixConfig) -> F64:
+    """Return the shares float64[D] after one step under `pressure` float64[D], the lambda of `fit_shares`."""
+    grown = np.log(shares) + config.eta * pressure
+    grown = np.exp(grown - grown.max())
+    return (1 - config.smoothing) * grown / grown.sum() + config.smoothing * prior
 
 
 def raise_to_floor(shares: F64, floor: float) -> F64:

@@ -4,7 +4,6 @@ Interventions are steps that a flag marks (LeRobot's DAgger recordings: `interve
 action was recorded beside them, the correction is the difference of the two motions; else the change of velocity across the take-over.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
@@ -21,13 +20,12 @@ from annotators.motion.read import step_column
 from annotators.motion.rows import span_table
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract, Feature
+from schemas.interventions import FLAG, POLICY_ACTION
 from schemas.settings import parse_settings
 from transforms.grid import runs
 from transforms.motion_text import Axis
 from transforms.rotation import F64
 
-_FLAG = re.compile(r"(^|[._/])(is_)?intervention$", re.IGNORECASE)
-_POLICY = re.compile(r"(^|[._/])policy_action$|(^|[._/])action[._/]policy$", re.IGNORECASE)
 STYLE = "interjection"
 
 
@@ -171,15 +169,13 @@ class MotionCorrections:
 
     def _flag(self, contract: Contract) -> Feature | None:
         wanted = self.config.flag
-        return next(
-            (f for f in contract.features if (f.name == wanted if wanted else _FLAG.search(f.name)) and f.size == 1), None
-        )
+        return next((f for f in contract.features if (f.name == wanted if wanted else FLAG.search(f.name)) and f.size == 1), None)
 
     def _policy(self, contract: Contract) -> tuple[Feature, Feature] | None:
         """Return the person's action feature and the policy's."""
         action = next((f for f in contract.features if f.role == "action"), None)
         wanted = self.config.policy
-        other = next((f for f in contract.features if (f.name == wanted if wanted else _POLICY.search(f.name))), None)
+        other = next((f for f in contract.features if (f.name == wanted if wanted else POLICY_ACTION.search(f.name))), None)
         return None if action is None or other is None or other.size != action.size else (action, other)
 
     def _both(self, batch: Batch, action: Feature, policy: Feature) -> tuple[StepLabels, StepLabels] | None:

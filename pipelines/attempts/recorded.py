@@ -1,7 +1,6 @@
 """Attempts in recorded episodes: interventions a flag marks, and several tries at one task from one state."""
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,18 +11,15 @@ import polars as pl
 import pyarrow as pa
 
 from catalog.lake import Lake
-from catalog.tables import Catalog
-from pipelines.annotations import read_annotations
-from pipelines.fit.frames import actions, states
+from pipelines.proprioception import actions, matrix, states
 from pipelines.shards.reader import Shard, open_shard
 from schemas.attempts import Node
 from schemas.errors import DataError
 from schemas.ids import bytes_digest, digest
+from schemas.interventions import FLAG, POLICY_ACTION
 from transforms.columns import feature_array
 
 I64 = npt.NDArray[np.int64]
-_FLAG = re.compile(r"(^|[._/])(is_)?intervention$", re.IGNORECASE)
-_POLICY = re.compile(r"(^|[._/])policy_action$|(^|[._/])action[._/]policy$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +63,7 @@ class Recorded:
         chosen = [f for f in self.shard.contract.features if f.privileged and f.dtype != "string"] or states(self.shard.contract)
         if not chosen:
             return None
-        at = self.steps.slice(step, 1)
-        values = np.concatenate([feature_array(at, f).reshape(-1).astype(np.float64) for f in chosen])
+        values = matrix(self.steps.slice(step, 1), chosen)[0]
         return digest((np.round(values / tolerance) if tolerance > 0 else values).tolist())
 
 
@@ -88,11 +83,11 @@ def intervention_nodes(episode: Recorded) -> list[Node]:
         DataError: the episode has no intervention flag.
     """
     names = episode.steps.column_names
-    flag = next((n for n in names if _FLAG.search(n)), None)
+    flag = next((n for n in names if FLAG.search(n)), None)
     if flag is None:
         raise DataError("no step column called intervention or is_intervention", episode=episode.row["episode_id"])
     taken = np.asarray(episode.steps.column(flag).to_pylist(), np.float64).reshape(-1) > 0.5
-    policy = next((n for n in names if _POLICY.search(n)), None)
+    policy = next((n for n in names if POLICY_ACTION.search(n)), None)
     edges = [0, *(np.flatnonzero(np.diff(taken)) + 1).tolist(), len(taken)]
     nodes, last = list[Node](), None
     for first, stop in itertools.pairwise(edges):
@@ -140,12 +135,3 @@ def retry_nodes(episode: Recorded, boundaries: Sequence[int], tolerance: float) 
         else:
             nodes.append(episode.child(nodes[-1], first, stop, **fields))
     return nodes
-
-
-def segment_starts(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, list[int]]:
-    """Return the starts of every episode's segments but its first, in nanoseconds, where the annotator `segments` has run."""
-    table = read_annotations(catalog, "segments", episodes)
-    if "start_ns" not in table.columns:
-        return {}
-    grouped = table.filter("valid").sort("start_ns").group_by("episode_id").agg(pl.col("start_ns").slice(1))
-    return dict(grouped.iter_rows())

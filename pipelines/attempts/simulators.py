@@ -35,7 +35,7 @@ class MetaWorldAttempts:
         with suppress(DependencyError):  # nothing is drawn here, but who draws later in this process needs the platform
             activate(choose_backend())
         stage = Stage(self.task, 64)
-        stage.env.set_task(stage._benchmark(self.scene // 50).train_tasks[self.scene % 50])  # no camera is dressed here
+        stage.choose(self.scene)
         stage.env.reset()
         return stage
 

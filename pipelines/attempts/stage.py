@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.attempts.recorded import intervention_nodes, read_recorded, retry_nodes, segment_starts
+from pipelines.annotations import segment_starts
+from pipelines.attempts.recorded import intervention_nodes, read_recorded, retry_nodes
 from pipelines.attempts.traces import read_traces
 from pipelines.publish import publish_bytes
 from pipelines.selection import choose
@@ -94,7 +95,7 @@ class AttemptsStage:
         for episode in read_recorded(self.lake, chosen):
             try:
                 if self.origin == "retries":
-                    nodes += retry_nodes(episode, starts.get(episode.row["episode_id"], ()), self.tolerance)
+                    nodes += retry_nodes(episode, starts.get(episode.row["episode_id"], ())[1:], self.tolerance)
                 else:
                     nodes += intervention_nodes(episode)
             except DataError as error:

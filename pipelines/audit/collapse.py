@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annotators.evaluation import ratio
 from pipelines.fit.nets import batches, mlp
 from transforms.coverage import entropy
 from transforms.noise import raw
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-RESAMPLES = 1000
 COLLAPSED_INDEX, COLLAPSED_NATS = 0.9, 0.2
 
 
@@ -51,7 +51,7 @@ class Collapse:
     Attributes:
         pmi: float64[N], pointwise information of each sample in nats, held out.
         information: its mean, the estimate of I(action; language | vision) in nats.
-        ci95: interval over components.
+        ci95: interval over components; None where there is only one.
         bound: cross-entropy of language given vision, held out: an upper bound in nats.
         entropy: of the instructions, in nats.
         index: `1 - bound / entropy`: 1 where the picture tells the instruction.
@@ -61,7 +61,7 @@ class Collapse:
 
     pmi: F64
     information: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     bound: float
     entropy: float
     index: float
@@ -76,10 +76,11 @@ def audit_collapse(seen: F64, said: I64, done: F64, component: I64, config: Coll
     null = np.array([_null(seen, said, done, component, config, n) for n in range(config.permutations)])
     spread, bound = entropy(np.bincount(said)), float(surprise.mean())
     index = 1 - bound / spread if spread > 0 else 1.0
-    ci95 = _interval(pmi, component, config.seed)
+    _, place = np.unique(component, return_inverse=True)
+    information, ci95 = ratio(np.bincount(place, pmi).astype(np.float64), np.bincount(place).astype(np.float64))
     collapsed = index > COLLAPSED_INDEX or bound < COLLAPSED_NATS
-    verdict = "collapsed" if collapsed else "used" if ci95[0] > 0 else "unused"
-    return Collapse(pmi, float(pmi.mean()), ci95, bound, spread, index, null, verdict)
+    verdict = "collapsed" if collapsed else "used" if ci95 is not None and ci95[0] > 0 else "unused"
+    return Collapse(pmi, information, ci95, bound, spread, index, null, verdict)
 
 
 def _estimate(seen: F64, said: I64, done: F64, component: I64, config: CollapseConfig) -> tuple[F64, F64]:
@@ -164,18 +165,6 @@ def _folds(component: I64, folds: int, seed: int) -> I64:
     dealt = np.empty(len(names), np.int64)
     dealt[order] = np.arange(len(names)) % folds
     return dealt[place]
-
-
-def _interval(values: F64, component: I64, seed: int) -> tuple[float, float]:
-    """Percentile interval of the mean under resampling of whole components; the mean itself where there is only one."""
-    _, place = np.unique(component, return_inverse=True)
-    sums, counts = np.bincount(place, values), np.bincount(place).astype(np.float64)
-    if len(sums) < 2:
-        return float(values.mean()), float(values.mean())
-    rng = np.random.Generator(np.random.Philox(seed))
-    drawn = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=RESAMPLES)
-    low, high = np.percentile((drawn @ sums) / (drawn @ counts), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _log_softmax(logits: F64) -> F64:

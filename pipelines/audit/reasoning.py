@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.annotations import language_rows, read_annotations
+from pipelines.annotations import language_rows, segment_starts
 from pipelines.audit.ledger import Finding
-from pipelines.fit.frames import actions, states
+from pipelines.proprioception import actions, matrix, states
 from pipelines.shards.reader import Shard, open_shard
 from schemas.contract import Contract
 from transforms.columns import feature_array
@@ -42,7 +42,7 @@ class ReasoningAudit:
     def run(self, lake: Lake, episodes: pl.DataFrame) -> tuple[list[Finding], pl.DataFrame]:
         """Choose the steps of every episode that keep their texts; report how much text is left."""
         catalog, config = Catalog(lake), PruneConfig(self.retention, self.apart_s)
-        texts, segments = language_rows(catalog, episodes), _segments(catalog, episodes)
+        texts, segments = language_rows(catalog, episodes), segment_starts(catalog, episodes)
         spans, before, after, steps, kept_steps = list[tuple[str, int, int, float]](), 0, 0, 0, 0
         for row in episodes.iter_rows(named=True):
             shard = open_shard(lake, row["dataset"], row["shard"])
@@ -74,7 +74,7 @@ def choose_steps(shard: Shard, episode: str, boundaries: list[int], config: Prun
     t_s = (t_ns - t_ns[0]) * 1e-9
     edges = np.asarray(boundaries, np.int64) if boundaries else t_ns[0] + np.arange(1, int(t_s[-1] // 2) + 1) * 2_000_000_000
     segment = np.searchsorted(edges, t_ns, side="right")
-    action = _values(steps, shard.contract, acting=True)
+    action = np.nan_to_num(matrix(steps, actions(shard.contract)))
     return t_ns, keep_reasoning(
         t_s, _event(shard, episode, t_s), _acceleration(action, t_s), grips(steps, shard.contract), segment, config
     )
@@ -102,7 +102,7 @@ def _event(shard: Shard, episode: str, t_s: F64) -> F64:
     if cameras:
         seen = embed(shard.read(episode, cameras[0], np.maximum(steps.column(f"frame.{cameras[0]}").to_numpy()[rows], 0)))
     elif states(shard.contract):
-        seen = _values(steps, shard.contract, acting=False)[rows]
+        seen = np.nan_to_num(matrix(steps, states(shard.contract)))[rows]
     else:
         return np.zeros(len(t_s))
     later = np.minimum(np.arange(len(at)) + round(AHEAD_S * PICTURES_HZ), len(at) - 1)
@@ -115,21 +115,6 @@ def _acceleration(action: F64, t_s: F64) -> F64:
     spread = action.std(axis=0)
     scaled = action / np.where(spread > 1e-12, spread, np.inf)
     return np.linalg.norm(np.gradient(np.gradient(scaled, t_s, axis=0), t_s, axis=0), axis=1)
-
-
-def _values(steps: pa.Table, contract: Contract, *, acting: bool) -> F64:
-    chosen = actions(contract) if acting else states(contract)
-    return np.nan_to_num(
-        np.concatenate([feature_array(steps, f).reshape(steps.num_rows, -1).astype(np.float64) for f in chosen], axis=1)
-    )
-
-
-def _segments(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, list[int]]:
-    table = read_annotations(catalog, "segments", episodes)
-    if "start_ns" not in table.columns:
-        return {}
-    grouped = table.filter("valid").sort("start_ns").group_by("episode_id").agg("start_ns")
-    return dict(grouped.iter_rows())
 
 
 def _runs(episode: str, t_ns: npt.NDArray[np.int64], keep: BOOL) -> list[tuple[str, int, int, float]]:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
@@ -116,7 +115,7 @@ def _one(lake: Lake, chosen: Selection, what: str, content: str, name: str, sett
             pl.lit(fingerprint).alias("fingerprint"),
             pl.lit(json.dumps({"of": what})).alias("detail"),
         )
-        Catalog(lake).append("scores", _plain(table.to_arrow()), short_id("audit", [name, fingerprint, content]))
+        Catalog(lake).append("scores", table.to_arrow(), short_id("audit", [name, fingerprint, content]))
     return findings
 
 
@@ -139,7 +138,3 @@ def _part[T](kind: type[T], settings: Any) -> T:
 
 def _no_scores() -> pl.DataFrame:
     return pl.DataFrame(schema={"episode_id": pl.String, "start_ns": pl.Int64, "end_ns": pl.Int64, "value": pl.Float64})
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    return table.cast(pa.schema([f.with_type(pa.string()) if pa.types.is_large_string(f.type) else f for f in table.schema]))

@@ -9,7 +9,9 @@ import polars as pl
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.audit.ledger import Finding
+from pipelines.curate.coverage import Coverage, coverage
 from pipelines.fit.frames import gather
+from schemas.curation import CoverageSpec
 from transforms.coverage import entropy
 
 FIELDS = {"task": "task", "scene": "split_group", "embodiment": "embodiment"}
@@ -31,24 +33,23 @@ class CoverageAudit:
 
     def run(self, lake: Lake, episodes: pl.DataFrame) -> tuple[list[Finding], None]:
         """Report the entropy of each field, and the field's value that lost most."""
-        datasets = episodes["dataset"].unique().implode()
-        everything = Catalog(lake).latest("episodes").filter(pl.col("dataset").is_in(datasets)).collect()
-        return [self._one(name, column, episodes, everything) for name, column in FIELDS.items()], None
+        everything = Catalog(lake).latest("episodes").filter(pl.col("dataset").is_in(episodes["dataset"].unique().implode()))
+        kept = pl.col("episode_id").is_in(episodes["episode_id"].implode())
+        rows = everything.with_columns(kept.alias("keep"), pl.lit(None, pl.String).alias("gate")).collect()
+        found = coverage(rows, CoverageSpec(self.least_kept, self.most_drop, tuple(FIELDS.values()), least=1))
+        return [self._finding(name, column, found, episodes.height) for name, column in FIELDS.items()], None
 
-    def _one(self, name: str, column: str, chosen: pl.DataFrame, everything: pl.DataFrame) -> Finding:
-        have = everything.group_by(pl.col(column).fill_null("not stated")).len("all")
-        kept = chosen.group_by(pl.col(column).fill_null("not stated")).len("chosen")
-        both = have.join(kept, on=column, how="left").with_columns(pl.col("chosen").fill_null(0)).sort(column)
-        before, after = entropy(both["all"].to_numpy()), entropy(both["chosen"].to_numpy())
-        share = (both["chosen"] / both["all"]).to_numpy()
-        worst = int(np.argmin(share))
-        ok = before - after <= self.most_drop and share[worst] >= self.least_kept
+    def _finding(self, name: str, column: str, found: Coverage, chosen: int) -> Finding:
+        groups = [g for g in found.groups if g.column == column]
+        worst, after = min(groups, key=lambda g: g.share), entropy([g.kept for g in groups])
+        before, ok = after + found.entropy_drop[column], worst.share >= self.least_kept
         text = (
-            f"{name}: entropy {after:.2f} of {before:.2f} nats over {both.height} values; "
-            f"{both[column][worst]!r} keeps {share[worst]:.0%} of its {both['all'][worst]} episodes"
+            f"{name}: entropy {after:.2f} of {before:.2f} nats over {len(groups)} values; "
+            f"{worst.group!r} keeps {worst.share:.0%} of its {worst.episodes} episodes"
         )
-        detail = {"values": both.height, "entropy_of_all": before, "least_kept": float(share[worst])}
-        return Finding(f"coverage_{name}", after, None, chosen.height, "ok" if ok else "warn", text, detail)
+        detail = {"values": len(groups), "entropy_of_all": before, "least_kept": worst.share}
+        ok &= found.entropy_drop[column] <= self.most_drop
+        return Finding(f"coverage_{name}", after, None, chosen, "ok" if ok else "warn", text, detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,9 @@ import numpy.typing as npt
 import polars as pl
 
 from catalog.lake import Lake
-from pipelines.fit.frames import actions, states
+from pipelines.proprioception import actions, matrix, standardised, states
 from pipelines.shards.reader import Shard, open_shard
 from schemas.errors import UsageError
-from transforms.columns import feature_array
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -104,9 +103,9 @@ def _joined(found: Sequence[tuple[str, str, str, I64, F64, F64]], source: str) -
     return Windows(
         np.repeat(np.arange(len(found)), sizes),
         np.concatenate([t for _, _, _, t, _, _ in found]),
-        _standardised(np.concatenate([s for *_, s, _ in found])),
+        standardised(np.concatenate([s for *_, s, _ in found])),
         np.repeat([texts.index(text) for _, text, *_ in found], sizes),
-        _standardised(np.concatenate([d for *_, d in found])),
+        standardised(np.concatenate([d for *_, d in found])),
         np.repeat([groups[g] for _, _, g, *_ in found], sizes),
         tuple(e for e, *_ in found),
         tuple(texts),
@@ -122,13 +121,10 @@ def _anchors(shard: Shard, episode: str, config: WindowConfig) -> I64:
 
 def _done(shard: Shard, episode: str, anchors: I64, horizon_s: float) -> F64:
     steps = shard.episode_steps(episode)
-    chunk = np.concatenate(
-        [feature_array(steps, f).reshape(steps.num_rows, -1).astype(np.float64) for f in actions(shard.contract)], 1
-    )
     t = steps.column("t_ns").to_numpy()
     offsets = (np.arange(CHUNK_POINTS) * (horizon_s * 1e9 / CHUNK_POINTS)).astype(np.int64)
     rows = np.clip(np.searchsorted(t, t[anchors][:, None] + offsets, side="right") - 1, 0, len(t) - 1)
-    return np.nan_to_num(chunk)[rows].reshape(len(anchors), -1)
+    return np.nan_to_num(matrix(steps, actions(shard.contract)))[rows].reshape(len(anchors), -1)
 
 
 def _seen(shard: Shard, episode: str, anchors: I64, config: WindowConfig, given: Any) -> tuple[F64, str]:
@@ -141,10 +137,9 @@ def _seen(shard: Shard, episode: str, anchors: I64, config: WindowConfig, given:
 
         frames = np.maximum(steps.column(f"frame.{camera}").to_numpy()[anchors], 0)
         return embed(shard.read(episode, camera, frames)).astype(np.float64), f"{NAME} of {camera}"
-    parts = [feature_array(steps, f).reshape(steps.num_rows, -1) for f in states(shard.contract)]
-    if not parts:
+    if not states(shard.contract):
         raise UsageError(f"{episode} has no camera and no state: nothing is seen; give --set embeddings=FILE.parquet")
-    return np.nan_to_num(np.concatenate(parts, axis=1)[anchors].astype(np.float64)), "state"
+    return np.nan_to_num(matrix(steps, states(shard.contract))[anchors]), "state"
 
 
 def _camera(shard: Shard, episode: str, wanted: str) -> str:
@@ -183,8 +178,3 @@ def _looked_up(given: dict[str, list[tuple[int, F64]]], episode: str, t_ns: I64)
     times = np.array([t for t, _ in given[episode]])
     rows = np.maximum(np.searchsorted(times, t_ns, side="right") - 1, 0)
     return np.stack([given[episode][r][1] for r in rows])
-
-
-def _standardised(values: F64) -> F64:
-    spread = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(spread > 1e-12, spread, np.inf)

@@ -9,14 +9,12 @@ import polars as pl
 import pyarrow as pa
 
 from catalog.lake import Lake
+from pipelines.proprioception import actions, matrix, standardised, states
 from pipelines.shards.reader import Shard, open_shard
-from schemas.contract import Contract, Feature
 from schemas.errors import UsageError
-from transforms.columns import feature_array
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
-STATE_ROLES = ("state", "ee_position", "ee_rotation", "gripper", "joint_position", "base_pose")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class Frames:
 
     def standardised(self) -> tuple[F64, F64]:
         """Return state and action with mean 0 and deviation 1 per dimension; constant dimensions are 0."""
-        return _standardise(self.state), _standardise(self.action)
+        return standardised(self.state), standardised(self.action)
 
 
 def gather(lake: Lake, episodes: pl.DataFrame) -> list[Frames]:
@@ -67,16 +65,6 @@ def gather(lake: Lake, episodes: pl.DataFrame) -> list[Frames]:
     return [_stack(scope, chosen, episodes) for scope, chosen in sorted(parts.items())]
 
 
-def states(contract: Contract) -> list[Feature]:
-    """Return the numeric features a policy may see besides pictures."""
-    return [f for f in contract.features if f.role in STATE_ROLES and not f.privileged and f.dtype != "string"]
-
-
-def actions(contract: Contract) -> list[Feature]:
-    """Return the action features."""
-    return [f for f in contract.features if f.role == "action" and f.dtype != "string"]
-
-
 def _stack(scope: str, chosen: Sequence[tuple[dict[str, object], Shard]], episodes: pl.DataFrame) -> Frames:
     ids = [str(row["episode_id"]) for row, _ in chosen]
     kept = episodes.filter(pl.col("episode_id").is_in(ids)).sort("dataset", "shard", "first_row")
@@ -84,7 +72,7 @@ def _stack(scope: str, chosen: Sequence[tuple[dict[str, object], Shard]], episod
     state, action, reward, t_ns, number, last, dropped = [], [], [], [], [], [], 0
     for row, shard in chosen:
         steps = shard.episode_steps(str(row["episode_id"]))
-        s, a, r = _wide(steps, states(shard.contract)), _wide(steps, actions(shard.contract)), _reward(steps, row["success"])
+        s, a, r = matrix(steps, states(shard.contract)), matrix(steps, actions(shard.contract)), _reward(steps, row["success"])
         usable = np.asarray(np.isfinite(np.concatenate([s, a], axis=1)).all(axis=1))
         usable &= (np.arange(len(usable)) < len(usable) - 1) | shard.contract.last_action_valid
         dropped += int((~usable).sum())
@@ -104,10 +92,6 @@ def _stack(scope: str, chosen: Sequence[tuple[dict[str, object], Shard]], episod
     return Frames(scope, kept, where, times, seen, done, np.concatenate(reward), np.concatenate(last), dropped)
 
 
-def _wide(steps: pa.Table, features: Sequence[Feature]) -> F64:
-    return np.concatenate([feature_array(steps, f).reshape(steps.num_rows, -1).astype(np.float64) for f in features], axis=1)
-
-
 def _reward(steps: pa.Table, success: object) -> F64:
     if "reward" in steps.column_names:
         reward = steps.column("reward").to_numpy(zero_copy_only=False).astype(np.float64)
@@ -116,8 +100,3 @@ def _reward(steps: pa.Table, success: object) -> F64:
     reward = np.zeros(steps.num_rows)
     reward[-1] = float(bool(success))
     return reward
-
-
-def _standardise(values: F64) -> F64:
-    spread = values.std(axis=0)
-    return (values - values.mean(axis=0)) / np.where(spread > 1e-12, spread, np.inf)

@@ -17,7 +17,7 @@ from catalog.lake import Lake
 from pipelines.fit.frames import gather
 from pipelines.fit.nets import draws, mlp
 from schemas.errors import UsageError
-from transforms.remix import EXCESS_LOG, RemixConfig, RemixFit, fit_shares
+from transforms.remix import EXCESS_LOG, RemixConfig, RemixFit, fit_shares, moved
 
 F64 = npt.NDArray[np.float64]
 BINS = 100
@@ -93,12 +93,8 @@ class Remix:
             optimiser.step()
             schedule.step()
             if reference is not None:
-                alpha = self._moved(alpha, prior, np.array([float(x.detach().clamp_min(0).mean()) for x in losses]))
+                alpha = moved(alpha, prior, np.array([float(x.detach().clamp_min(0).mean()) for x in losses]), self.update)
         return net
-
-    def _moved(self, alpha: F64, prior: F64, pressure: F64) -> F64:
-        grown = alpha * np.exp(self.update.eta * pressure)
-        return (1 - self.update.smoothing) * grown / grown.sum() + self.update.smoothing * prior
 
 
 def _domains(lake: Lake, episodes: pl.DataFrame, by: str) -> dict[str, tuple[F64, F64]]:

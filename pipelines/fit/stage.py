@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import polars as pl
-import pyarrow as pa
 
 from catalog.lake import Lake
 from pipelines.selection import choose
@@ -87,10 +86,4 @@ class FitStage:
             pl.lit(self.fingerprint).alias("fingerprint"),
             pl.lit(json.dumps({"unit": unit.id, **fitted.facts}, sort_keys=True)).alias("detail"),
         )
-        table: pa.Table = rows.to_arrow()
-        return Output((), {"scores": table.cast(_plain(table.schema))}, rows=rows.height)
-
-
-def _plain(schema: pa.Schema) -> pa.Schema:
-    """Return the schema with Arrow's plain strings in place of polars' large ones."""
-    return pa.schema([f.with_type(pa.string()) if pa.types.is_large_string(f.type) else f for f in schema])
+        return Output((), {"scores": rows.to_arrow()}, rows=rows.height)

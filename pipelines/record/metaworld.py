@@ -208,9 +208,13 @@ class Stage:
 
         return ENV_POLICY_MAP[self.task]()
 
+    def choose(self, seed: int) -> None:
+        """Make scene `seed` what the environment's next reset sets up."""
+        self.env.set_task(self._benchmark(seed // SCENES).train_tasks[seed % SCENES])
+
     def reset(self, seed: int, variation: Variation) -> F64:
         """Set up scene `seed` as it is varied and return the first observation, float64[39]."""
-        self.env.set_task(self._benchmark(seed // SCENES).train_tasks[seed % SCENES])
+        self.choose(seed)
         offset = looks.pose_offset(variation)
         if any(offset):
             # Where the object starts is the first three entries of the benchmark's random vector; nothing public sets it.
