@@ -4,15 +4,14 @@ What it decides is computed in `pipelines.curate`; the split spec is `schemas.sp
 """
 
 import math
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from schemas.checks import build, choice, load_toml, number, slug, tables
 from schemas.errors import UsageError
-from schemas.ids import is_slug, short_id
+from schemas.ids import short_id
 
 Missing = Literal["keep", "reject"]
 DuplicateKind = Literal["exact", "visual", "trajectory"]
@@ -57,13 +56,11 @@ class GateSpec:
         if not self.sql and (not self.score or not limits):
             raise UsageError(f"gate {self.name}: give a score and one of below, above, z_below, z_above, worst; or sql")
         for name in limits:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise UsageError(f"gate {self.name}: {name} is {value!r}; it must be a number")
+            number(f"gate {self.name}: {name}", getattr(self, name), -math.inf, math.inf, "a number")
         if self.worst is not None and not 0 < self.worst < 1:
             raise UsageError(f"gate {self.name}: worst is {self.worst}; it is a share between 0 and 1")
-        _choice(f"gate {self.name}: missing", self.missing, ("keep", "reject"))
-        _choice(f"gate {self.name}: within", self.within, ("", "task", "dataset", "split_group", "embodiment"))
+        choice(f"gate {self.name}: missing", self.missing, ("keep", "reject"))
+        choice(f"gate {self.name}: within", self.within, ("", "task", "dataset", "split_group", "embodiment"))
 
     @property
     def name(self) -> str:
@@ -89,7 +86,7 @@ class DuplicateSpec:
         if not self.kinds:
             raise UsageError(f"duplicates.kinds is empty; name some of {', '.join(KINDS)}, or remove [duplicates]")
         for kind in self.kinds:
-            _choice("duplicates.kinds", kind, KINDS)
+            choice("duplicates.kinds", kind, KINDS)
         if not 0 <= self.least <= 1:
             raise UsageError(f"duplicates.least is {self.least}; it is a similarity from 0 to 1")
 
@@ -136,8 +133,7 @@ class CurationSpec:
     coverage: CoverageSpec = field(default_factory=CoverageSpec)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not is_slug(self.name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"name is {self.name!r}; use lower-case letters, digits, '.', '_' and '-', at most 63")
+        slug("name", self.name)
         if not self.gates and self.duplicates is None:
             raise UsageError("the curation has no gate; add [[gates]] or [duplicates]")
 
@@ -160,10 +156,7 @@ class CurationSpec:
             UsageError: a key is unknown, missing or holds an impossible value; the message names it.
         """
         body = dict(raw)
-        gates = body.get("gates", ())
-        if not isinstance(gates, (list, tuple)):
-            raise UsageError("gates must be a list: write [[gates]] with two brackets, once per gate")
-        body["gates"] = tuple(build(GateSpec, g, f"gates[{i}]") for i, g in enumerate(gates))
+        body["gates"] = tables(GateSpec, body.get("gates", ()), "gates")
         for key, kind in (("duplicates", DuplicateSpec), ("coverage", CoverageSpec)):
             if body.get(key) is not None:
                 body[key] = build(kind, body[key], key)
@@ -171,56 +164,9 @@ class CurationSpec:
 
 
 def load_curation(path_or_text: str | Path) -> CurationSpec:
-    """Read a curation spec from a TOML file, or from TOML text (any string with a line break).
+    """Read a curation spec from a TOML file, or from TOML text (any string with a line break or `=`).
 
     Raises:
         UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
     """
-    return load(path_or_text, CurationSpec.from_dict, "curation")
-
-
-def load[T](path_or_text: str | Path, build_from: Callable[[Mapping[str, Any]], T], what: str) -> T:
-    """Read a TOML file (or text with a line break) and build a spec from it; errors name the file.
-
-    Raises:
-        UsageError: as `load_curation`.
-    """
-    where, text = f"the {what} spec", str(path_or_text)
-    if "\n" not in text:
-        where = text
-        try:
-            text = Path(path_or_text).read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(
-                f"{where}: the {what} spec cannot be read ({error.strerror}); give the path of a TOML file"
-            ) from error
-    try:
-        return build_from(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not valid TOML: {error}") from error
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-
-
-def build[T](kind: type[T], raw: Any, where: str) -> T:
-    """Build a frozen dataclass from a table; lists become tuples.
-
-    Raises:
-        UsageError: a key is unknown or missing.
-    """
-    prefix = f"{where}." if where else ""
-    if not isinstance(raw, Mapping):
-        raise UsageError(f"{where} is {raw!r}; it must be a table")
-    known = [f.name for f in fields(kind)]  # pyright: ignore[reportArgumentType]
-    for key in raw:
-        if key not in known:
-            near = get_close_matches(str(key), known, 1)
-            raise UsageError(f"{prefix}{key} is unknown; {f'did you mean {near[0]}?' if near else f'it may be one of {known}'}")
-    if "name" in known and "name" not in raw and where == "":
-        raise UsageError("name is missing; add it")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
-
-
-def _choice(key: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(map(repr, known))}")
+    return load_toml(path_or_text, CurationSpec.from_dict, "curation")

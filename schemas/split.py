@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from schemas.curation import KINDS, DuplicateKind, build, load
+from schemas.checks import build, load_toml, number, slug, tables
+from schemas.curation import KINDS, DuplicateKind
 from schemas.errors import UsageError
-from schemas.ids import is_slug, short_id
+from schemas.ids import short_id
 
 Protocol = Literal["values", "range", "composition"]
 TRAIN, ID_TEST, OOD, DROPPED = "train", "id_test", "ood_test.", "dropped"
@@ -27,9 +28,7 @@ class SharesSpec:
 
     def __post_init__(self) -> None:
         for name in ("val", "test"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise UsageError(f"shares.{name} is {value!r}; it must be a share from 0 to below 1")
+            number(f"shares.{name}", getattr(self, name), 0, 1, "a share from 0 to below 1")
         if self.val + self.test >= 1:
             raise UsageError(f"shares.val + shares.test is {self.val + self.test:g}; train would be empty")
 
@@ -105,8 +104,7 @@ class SplitSetSpec:
     factors: tuple[FactorSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not is_slug(self.name):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"name is {self.name!r}; use lower-case letters, digits, '.', '_' and '-', at most 63")
+        slug("name", self.name)
         if unknown := sorted(set(self.duplicates) - set(KINDS)):
             raise UsageError(f"duplicates names {unknown}; there are {', '.join(KINDS)}")
         if not 0 < self.giant <= 1:
@@ -129,21 +127,16 @@ class SplitSetSpec:
             UsageError: a key is unknown, missing or holds an impossible value; the message names it.
         """
         body = dict(raw)
-        if not isinstance(body.get("factors", ()), (list, tuple)):
-            raise UsageError("factors must be a list: write [[factors]] with two brackets, once per factor")
-        for i, one in enumerate(body.get("factors", ())):
-            if isinstance(one, Mapping) and "factor" not in one:
-                raise UsageError(f"factors[{i}].factor is missing; add it")
-        body["factors"] = tuple(build(FactorSpec, f, f"factors[{i}]") for i, f in enumerate(body.get("factors", ())))
+        body["factors"] = tables(FactorSpec, body.get("factors", ()), "factors")
         if body.get("shares") is not None:
             body["shares"] = build(SharesSpec, body["shares"], "shares")
         return build(cls, body, "")
 
 
 def load_split(path_or_text: str | Path) -> SplitSetSpec:
-    """Read a split spec from a TOML file, or from TOML text (any string with a line break).
+    """Read a split spec from a TOML file, or from TOML text (any string with a line break or `=`).
 
     Raises:
         UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
     """
-    return load(path_or_text, SplitSetSpec.from_dict, "split")
+    return load_toml(path_or_text, SplitSetSpec.from_dict, "split")

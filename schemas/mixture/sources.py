@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from schemas.checks import as_floats, choice, number, slug, text, whole
 from schemas.errors import UsageError
-from schemas.mixture.checks import as_floats, choice, number, slug, text, whole
 
 SplitKey = Literal["split_group", "episode_id"]
 Unit = Literal["samples", "frames", "tokens"]

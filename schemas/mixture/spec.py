@@ -1,15 +1,13 @@
 """The mixture spec as a whole: which episodes, in which shares, for how many samples; read from TOML, checked on construction."""
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Self
 
+from schemas.checks import as_floats, build, choice, load_toml, number, slug, suggestion, tables, text, truth, whole
 from schemas.errors import UsageError
-from schemas.mixture.checks import as_floats, build, choice, number, slug, tables, text, truth, whole
 from schemas.mixture.sources import MAX_SAMPLES, UNITS, LocalitySpec, PhaseSpec, SourceSpec, SplitSpec, Unit
 from schemas.mixture.weights import ResamplingSpec, WeightSpec
 from schemas.mixture.windows import WindowSpec, build_windows
@@ -152,9 +150,7 @@ class MixtureSpec:
 def _known(key: str, name: str, names: list[str]) -> None:
     """Check that the mixture has a source of that name."""
     if name not in names:
-        near = get_close_matches(name, names, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-        raise UsageError(f"{key} names the source {name!r}, which the mixture does not have; {hint}")
+        raise UsageError(f"{key} names the source {name!r}, which the mixture does not have; {suggestion(name, names)}")
 
 
 def load_spec(path_or_text: str | Path) -> MixtureSpec:
@@ -163,20 +159,4 @@ def load_spec(path_or_text: str | Path) -> MixtureSpec:
     Raises:
         UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
     """
-    text, where = _read(path_or_text)
-    try:
-        return MixtureSpec.from_dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where} is not valid TOML: {error}") from error
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}") from error
-
-
-def _read(path_or_text: str | Path) -> tuple[str, str]:
-    if isinstance(path_or_text, str) and ("\n" in path_or_text or "=" in path_or_text):
-        return path_or_text, "the mixture spec"
-    path = Path(path_or_text)
-    try:
-        return path.read_text(encoding="utf-8"), str(path)
-    except OSError as error:
-        raise UsageError(f"{path}: the mixture spec cannot be read ({error.strerror}); give the path of a TOML file") from error
+    return load_toml(path_or_text, MixtureSpec.from_dict, "mixture")

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from schemas.checks import as_floats, choice, number, text, truth
 from schemas.errors import UsageError
-from schemas.mixture.checks import as_floats, choice, number, text, truth
 
 Form = Literal["log", "linear", "magnitude", "standard"]
 Missing = Literal["error", "neutral", "drop"]

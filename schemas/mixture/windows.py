@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from schemas.checks import as_floats, build, choice, number, truth
 from schemas.errors import UsageError
 from schemas.goals import GoalSpec, TdSpec
-from schemas.mixture.checks import as_floats, build, choice, number, truth
 
 Match = Literal["hold", "nearest"]
 Edge = Literal["repeat", "mask", "zero_relative", "drop"]

@@ -1,19 +1,44 @@
-"""How the tables of a mixture spec are built and their values checked: every refusal names the key and what it may be."""
+"""How specs are read from TOML, their tables built and their values checked: every refusal names the key and what it may be."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from schemas.errors import UsageError
 from schemas.ids import is_slug
 
-_REQUIRED = ("name", "samples", "weights", "window", "horizon_s")
+
+def load_toml[T](path_or_text: str | Path, build_from: Callable[[Mapping[str, Any]], T], what: str) -> T:
+    """Read a TOML file, or TOML text (any string with a line break or `=`), and build a spec from it.
+
+    Raises:
+        UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
+    """
+    text, where = _read(path_or_text, what)
+    try:
+        return build_from(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where} is not valid TOML: {error}") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
+
+
+def _read(path_or_text: str | Path, what: str) -> tuple[str, str]:
+    if isinstance(path_or_text, str) and ("\n" in path_or_text or "=" in path_or_text):
+        return path_or_text, f"the {what} spec"
+    path = Path(path_or_text)
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except OSError as error:
+        raise UsageError(f"{path}: the {what} spec cannot be read ({error.strerror}); give the path of a TOML file") from error
 
 
 def build[T](kind: type[T], raw: Any, where: str) -> T:
-    """Build a spec from a parsed table.
+    """Build a spec from a parsed table; lists become tuples.
 
     Args:
         kind: the spec's dataclass.
@@ -26,16 +51,26 @@ def build[T](kind: type[T], raw: Any, where: str) -> T:
     prefix = f"{where}." if where else ""
     if not isinstance(raw, Mapping):
         raise UsageError(f"{where} is {raw!r}; it must be a table")
-    known = [f.name for f in fields(kind)]  # pyright: ignore[reportArgumentType]
+    every = fields(kind)  # pyright: ignore[reportArgumentType]
+    known = [f.name for f in every]
     for key in raw:
         if key not in known:
             near = get_close_matches(str(key), known, 1)
             raise UsageError(f"{prefix}{key} is unknown; {f'did you mean {near[0]}?' if near else f'it may be one of {known}'}")
+    needed = [f.name for f in every if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [prefix + name for name in needed if name not in raw]:
+        raise UsageError(f"{', '.join(missing)} is missing; add it")
     try:
-        return kind(**raw)
-    except TypeError:
-        missing = [k for k in known if k in _REQUIRED and k not in raw]
-        raise UsageError(f"{', '.join(prefix + k for k in missing)} is missing; add it") from None
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    except TypeError as error:
+        raise UsageError(f"{where or 'the spec'} holds a value of the wrong type: {error}") from error
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return what to say after an unknown name: the nearest known one, else all of them."""
+    every = list(known)
+    near = get_close_matches(name, every, 1)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(every)}"
 
 
 def slug(key: str, value: Any) -> None:
@@ -53,7 +88,7 @@ def text(key: str, value: Any) -> None:
 def choice(key: str, value: Any, known: tuple[str, ...]) -> None:
     """Check that a value is one of `known`."""
     if value not in known:
-        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(known)}")
+        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(map(repr, known))}")
 
 
 def whole(key: str, value: Any, low: int, high: int) -> None:
