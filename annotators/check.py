@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotators.base import Annotator, Batch
+from annotators.spans import episodes_of
 from schemas.annotation import annotation_schema
 from schemas.errors import AnnotatorError
 from transforms.grid import BOOL, I64
@@ -38,8 +39,7 @@ def check_output(annotator: Annotator, batch: Batch, rows: pa.Table) -> pa.Table
 def covered(batch: Batch, rows: pa.Table, episode: I64 | None = None) -> BOOL:
     """Return bool[T]: which steps of the batch lie in at least one of `rows`."""
     if episode is None:
-        place = {name: at for at, name in enumerate(batch.episodes)}
-        episode = np.array([place[e] for e in rows.column("episode_id").cast(pa.string()).to_pylist()], np.int64)
+        episode = episodes_of(rows, batch)
     edge = np.zeros(batch.steps.num_rows + 1, np.int64)
     first = batch.starts[episode]
     np.add.at(edge, first + rows.column("start_step").to_numpy(), 1)

@@ -1,4 +1,4 @@
-"""Lays out the columns every annotation row carries, from rows of a batch: ids, clock, steps, validity."""
+"""Lays out the columns every annotation row carries, from rows of a batch: ids, clock, steps, validity; and reads them back."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from annotators.base import Annotator, Batch
 from schemas.annotation import NAME, annotation_schema
-from transforms.grid import I64
+from transforms.grid import BOOL, I64
 
 
 def span_table(
@@ -54,6 +54,18 @@ def nothing(annotator: Annotator, batch: Batch, reason: str) -> pa.Table:
     """Return one invalid row per episode: there is nothing to say about any of it, and this is why."""
     own = {f.name: pa.nulls(len(batch.episodes), f.type) for f in annotator.provides}
     return span_table(annotator, batch, batch.starts[:-1], batch.starts[1:], [reason] * len(batch.episodes), own)
+
+
+def episodes_of(rows: pa.Table, batch: Batch) -> I64:
+    """Return the place in the batch of each row's episode, int64[K]."""
+    place = {name: at for at, name in enumerate(batch.episodes)}
+    return np.array([place[e] for e in rows.column("episode_id").cast(pa.string()).to_pylist()], np.int64)
+
+
+def lists(values: Any, lengths: I64, valid: BOOL, kind: pa.DataType) -> pa.ListArray:
+    """Return a list column whose row i holds the next `lengths[i]` of `values`; null where not valid, whose length is 0."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, kind), mask=pa.array(~valid))
 
 
 def constant(text: str, count: int) -> pa.DictionaryArray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from transforms.grid import BOOL, I64, runs
+from transforms.grid import BOOL, I64, changes, runs
 from transforms.rotation import F64
 
 MOVES_AT = 0.25  # of the whole opening per second: slower is drift
@@ -16,7 +16,7 @@ def gripper_moves(opening: F64, hz: float, debounce_s: float = 0.2) -> list[tupl
     """
     step = np.diff(opening, append=opening[-1:]) * hz
     sign = np.where(np.abs(step) > MOVES_AT, np.sign(step), 0).astype(np.int8)
-    first, length = runs(np.concatenate([[True], sign[1:] != sign[:-1]]))
+    first, length = runs(changes(sign))
     found: list[tuple[int, int, int]] = []
     for at, n in zip(first.tolist(), length.tolist(), strict=True):
         way = int(sign[at])
@@ -43,13 +43,14 @@ def holding(opening: F64, moves: list[tuple[int, int, float]]) -> BOOL:
 def stops(speed: F64, hz: float, below: float, least_s: float) -> list[tuple[int, int]]:
     """Find stretches `[first, stop)` in which `speed` stays under `below` for at least `least_s`."""
     still = speed < below
-    first, length = runs(np.concatenate([[True], still[1:] != still[:-1]]))
+    first, length = runs(changes(still))
     return [(a, a + n) for a, n in zip(first.tolist(), length.tolist(), strict=True) if still[a] and n >= least_s * hz]
 
 
 def minima(speed: F64, below: float) -> I64:
     """Samples at which `speed` has a local minimum under `below`; the middle one of a flat bottom. Ends do not count."""
-    return _bottoms(speed)[speed[_bottoms(speed)] < below]
+    bottoms = _bottoms(speed)
+    return bottoms[speed[bottoms] < below]
 
 
 def peaks(signal: F64, above: float) -> I64:
@@ -113,7 +114,7 @@ def _bottoms(signal: F64) -> I64:
     """Middles of the flat or pointed bottoms inside a sequence."""
     if len(signal) < 3:
         return np.empty(0, np.int64)
-    first, length = runs(np.concatenate([[True], signal[1:] != signal[:-1]]))
+    first, length = runs(changes(signal))
     value = signal[first]
     low = np.flatnonzero((value[1:-1] < value[:-2]) & (value[1:-1] < value[2:])) + 1
     return first[low] + (length[low] - 1) // 2

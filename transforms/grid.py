@@ -5,6 +5,7 @@ int64[E + 1] holds the first index of each episode, then the total.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -131,6 +132,13 @@ def smooth_rotation(q: F64, starts: I64, samples: int) -> F64:
     centre up to third order in the rotation inside the window (below 1e-3 rad for 0.3 s at 1 rad/s).
     """
     return normalise(smooth(q, starts, samples))
+
+
+def changes(values: npt.NDArray[Any]) -> BOOL:
+    """Mark where values [N] differ from the one before: bool[N], as `runs` takes them; the first is marked."""
+    marks = np.ones(len(values), bool)
+    marks[1:] = values[1:] != values[:-1]
+    return marks
 
 
 def runs(changed: BOOL) -> tuple[I64, I64]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.errors import UsageError
-from transforms.grid import BOOL, I64, Grid, runs
+from transforms.grid import BOOL, I64, Grid, changes, runs
 from transforms.rotation import F64, apply, conjugate, log, multiply
 
 I8 = npt.NDArray[np.int8]
@@ -195,7 +195,7 @@ def decide(rates: F64, need: F64, limits: Thresholds, starts: I64, ok: BOOL) -> 
     sign *= stay | hit
     flat, begins = sign.reshape(-1), np.zeros(sign.shape, bool)
     begins[:, starts[:-1]] = True
-    first, length = runs(_changes(flat) | begins.reshape(-1))
+    first, length = runs(changes(flat) | begins.reshape(-1))
     on = np.logical_or.reduceat(hit.reshape(-1), first) if len(first) else np.empty(0, bool)
     return np.repeat(np.where(on, flat[first], np.int8(0)), length).reshape(sign.shape)
 
@@ -212,14 +212,14 @@ def clean(signs: I8, starts: I64, *, min_samples: int, merge_samples: int) -> I8
     flat, begins = signs.reshape(-1), np.zeros(signs.shape, bool)
     begins[:, starts[:-1]] = True
     begins = begins.reshape(-1)
-    first, length = runs(_changes(flat) | begins)
+    first, length = runs(changes(flat) | begins)
     value, opens = flat[first], begins[first]
     pause = (value == 0) & (length < merge_samples) & ~opens
     pause[1:-1] &= (value[:-2] == value[2:]) & ~opens[2:]
     pause[:1] = pause[-1:] = False
     before = np.concatenate([value[:1], value[:-1]])
     value = np.where(pause, before, value)
-    joined, _ = runs(np.concatenate([[True], value[1:] != value[:-1]]) | opens)
+    joined, _ = runs(changes(value) | opens)
     total = np.add.reduceat(length, joined) if len(joined) else length
     value = np.where(total < min_samples, 0, value[joined]).astype(np.int8)
     return np.repeat(value, total).reshape(signs.shape)
@@ -236,7 +236,7 @@ def margins(rates: F64, need: F64, off: F64, signs: I8, starts: I64) -> F64:
     above = strength > off[:, None]
     flat, begins = (above * np.sign(rates).astype(np.int8)).reshape(-1), np.zeros(above.shape, bool)
     begins[:, starts[:-1]] = True
-    first, length = runs(_changes(flat) | begins.reshape(-1))
+    first, length = runs(changes(flat) | begins.reshape(-1))
     peak = np.abs(np.maximum.reduceat(strength.reshape(-1), first) - 1) if len(first) else np.empty(0)
     peak[flat[first] == 0] = np.inf
     strength /= np.where(signs != 0, off[:, None], 1.0)
@@ -256,12 +256,6 @@ def _strongest(hit: BOOL, size: F64, limits: Thresholds, ok: BOOL) -> None:
         scaled = np.nan_to_num(size[np.ix_(rows, silent)] / limits.on[rows, None])
         best = np.argmax(scaled, 0)
         hit[rows[best], silent] = scaled[best, np.arange(len(silent))] > 1
-
-
-def _changes(flat: I8) -> BOOL:
-    marks = np.ones(len(flat), bool)
-    marks[1:] = flat[1:] != flat[:-1]
-    return marks
 
 
 def fold_base(signs: I8, rates: F64, on: F64) -> tuple[I8, F64]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from transforms.grid import runs
+from transforms.grid import changes, runs
+from transforms.language.sequences import edit_distance
 from transforms.rotation import F64
 
 
@@ -35,12 +36,7 @@ def edit_score(found: Sequence[int], truth: Sequence[int]) -> float:
     """1 - normalised Levenshtein distance of two label sequences (Lea et al. 2016), in [0, 1]."""
     if not found and not truth:
         return 1.0
-    row = list(range(len(truth) + 1))
-    for i, mine in enumerate(found, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(truth, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != other))
-    return 1 - row[-1] / max(len(found), len(truth))
+    return 1 - edit_distance(found, truth) / max(len(found), len(truth))
 
 
 def overlap_hits(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], iou: float) -> tuple[int, int, int]:
@@ -60,9 +56,7 @@ def overlap_hits(found: npt.NDArray[np.int64], truth: npt.NDArray[np.int64], iou
 
 
 def _spans(labels: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    changed = np.ones(len(labels), bool)
-    changed[1:] = labels[1:] != labels[:-1]
-    first, length = runs(changed)
+    first, length = runs(changes(labels))
     return [(a, a + n, int(labels[a])) for a, n in zip(first.tolist(), length.tolist(), strict=True)]
 
 

@@ -17,7 +17,7 @@ from annotators.clips import Clip, Look, Needs
 from annotators.depth.frames import FAR, NEAR, as_model_input, depth_camera, errors, to_metres
 from annotators.depth.model import GRID, encode, load
 from annotators.evaluation import QualityReport, not_measurable, ratio, verdict
-from annotators.spans import constant, nothing, span_table
+from annotators.spans import constant, lists, nothing, span_table
 from annotators.weights import hash_weights
 from schemas.annotation import annotation_schema
 from schemas.contract import Camera, Contract
@@ -136,9 +136,7 @@ class DepthTokens:
                 reasons[row] = None if share >= LEAST_MEASURED else "little_depth"
             valid = np.array([r is None for r in reasons], np.bool_)
             kept = valid[held]
-            offsets = np.concatenate([[0], np.cumsum(np.where(valid, GRID * GRID, 0))]).astype(np.int32)
-            tokens = pa.ListArray.from_arrays(pa.array(offsets), pa.array(codes[kept].reshape(-1)), mask=pa.array(~valid))
-            own = {"depth_tok": tokens}
+            own = {"depth_tok": lists(codes[kept].reshape(-1), np.where(valid, GRID * GRID, 0), valid, pa.uint8())}
             for name, values in (("depth_rmse", rmse), ("depth_abs_rel", relative), ("measured", measured)):
                 column = np.zeros(count, np.float32)
                 column[valid] = values[kept]

@@ -17,7 +17,7 @@ from annotators.motion.correction_words import difference_code, say_correction
 from annotators.motion.labels import StepLabels
 from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
 from annotators.motion.read import step_column
-from annotators.motion.rows import span_table
+from annotators.spans import span_table
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract, Feature
 from schemas.interventions import FLAG, POLICY_ACTION
@@ -201,8 +201,7 @@ class MotionCorrections:
         }
         own = {f.name: pa.array(columns[f.name], f.type) for f in self.provides}
         first, stop = np.array([r[0] for r in rows], np.int64), np.array([r[1] for r in rows], np.int64)
-        nothing = pa.nulls(len(rows), pa.float32())
-        return span_table(batch, first, stop, reasons, nothing, own, self.provides, self.fingerprint())
+        return span_table(self, batch, first, stop, reasons, own)
 
 
 def _mean(labels: StepLabels, a: int, b: int) -> F64:

@@ -257,10 +257,7 @@ def _per_episode(batch: Batch, marks: npt.NDArray[np.floating] | BOOL) -> F64:
 
 def _lengths(labels: StepLabels, batch: Batch) -> dict[str, float]:
     """Quantiles of how long a label holds, seconds."""
-    changed = np.ones(labels.code.shape[1], bool)
-    changed[1:] = (labels.code[:, 1:] != labels.code[:, :-1]).any(0) | (labels.reason[1:] != labels.reason[:-1])
-    changed[batch.starts[:-1]] = True
-    first, length = runs(changed)
+    first, length = runs(labels.changes(batch))
     step = np.median(np.diff(batch.t_ns)) * 1e-9 if len(batch.t_ns) > 1 else 0.0
     held = length[labels.reason[first] == 0] * step
     return {f"run_seconds_p{q}": float(np.percentile(held, q)) for q in (10, 50, 90)} if len(held) else {}

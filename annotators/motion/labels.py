@@ -64,6 +64,13 @@ class StepLabels:
     on: F64
     reason: I8
 
+    def changes(self, batch: Batch) -> BOOL:
+        """Mark where the code or the reason differs from the step before, and where an episode begins: bool[T]."""
+        changed = np.ones(len(self.reason), bool)
+        changed[1:] = (self.code[:, 1:] != self.code[:, :-1]).any(0) | (self.reason[1:] != self.reason[:-1])
+        changed[batch.starts[:-1]] = True
+        return changed
+
 
 @dataclass(slots=True)
 class _Channels:

@@ -3,8 +3,9 @@
 Rules: `rate`, in seconds and metres (RT-H's idea; sheet of thresholds in `transforms.motion.RateRule`), and `ecot_verbatim`.
 
 Sources, best first: end-effector proprioception; end-effector actions; joints. A robot whose contract only tells joints is told by its
-hands where forward kinematics is given (`annotators.motion.forward`); else it is labelled in joint space from its absolute joint targets: the speed of every named joint against
-`w_on`, with the same share, hysteresis and duration rules; joints compete within a limb; fingers become the opening of a hand.
+hands where forward kinematics is given (`annotators.motion.forward`); else it is labelled in joint space from its absolute joint
+targets: the speed of every named joint against `w_on`, with the same share, hysteresis and duration rules; joints compete within a
+limb; fingers become the opening of a hand.
 """
 
 from collections.abc import Mapping
@@ -19,9 +20,10 @@ from annotators.clips import Needs
 from annotators.evaluation import QualityReport
 from annotators.motion.forward import joint_source, kinematics_hashes, place_hands, with_kinematics
 from annotators.motion.labels import Frame, StepLabels, ecot_labels, make_frame, rate_labels
-from annotators.motion.rows import label_rows, reason_rows
+from annotators.motion.rows import label_rows
 from annotators.motion.source import MotionSource, Prefer, find_source
 from annotators.motion.things import object_columns, object_streams
+from annotators.spans import nothing
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract
 from schemas.errors import UsageError
@@ -148,9 +150,9 @@ class LanguageMotion:
         batch = place_hands(batch, self.config)
         usable = self.usable(batch.contract)
         if isinstance(usable, str):
-            return reason_rows(batch, usable, self.provides, self.fingerprint())
+            return nothing(self, batch, usable)
         labels = self._label(batch, *usable)
-        return label_rows(batch, labels, usable[0], self.config, self.provides, self.fingerprint())
+        return label_rows(self, batch, labels, usable[0])
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
         """Measure invariance, robustness, agreement and predictiveness; see `annotators.motion.evaluation`."""

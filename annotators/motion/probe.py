@@ -12,10 +12,8 @@ from annotators.base import Batch
 from annotators.motion.read import read_slots, step_column
 from annotators.motion.source import MotionSource, Slot, find_source
 from schemas.contract import Contract, Rotation
-from transforms.grid import make_grid
+from transforms.grid import SECOND, make_grid
 from transforms.rotation import F64, as_quat, conjugate, continuous, exp, from_quat, log, multiply, slerp
-
-SECOND = 1_000_000_000
 
 
 def is_absolute(source: MotionSource) -> bool:

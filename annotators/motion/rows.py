@@ -1,6 +1,5 @@
 """Step labels as rows: runs of equal codes, their words, their negatives, and which object they lead to."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from annotators.base import Batch
 from annotators.motion.labels import REASONS, StepLabels
 from annotators.motion.source import MotionSource
 from annotators.motion.toward import objects_ahead
-from schemas.annotation import NAME, annotation_schema
+from annotators.spans import constant, lists, span_table
 from schemas.errors import UsageError
 from transforms.ecot import ecot_text
 from transforms.grid import BOOL, I64, runs
@@ -21,20 +20,16 @@ from transforms.motion_text import STILL, Axis, phrase
 from transforms.rotation import F64
 
 if TYPE_CHECKING:
-    from annotators.motion.language_motion import LanguageMotionConfig
+    from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
 
 U64 = npt.NDArray[np.uint64]
 SLIGHTLY, QUICKLY = 0.1, 0.3  # metres per second
 
 
-def label_rows(
-    batch: Batch, labels: StepLabels, source: MotionSource, config: "LanguageMotionConfig", schema: pa.Schema, fingerprint: str
-) -> pa.Table:
+def label_rows(annotator: "LanguageMotion", batch: Batch, labels: StepLabels, source: MotionSource) -> pa.Table:
     """Run-length encode equal codes; one row per run."""
-    changed = np.ones(batch.steps.num_rows, bool)
-    changed[1:] = (labels.code[:, 1:] != labels.code[:, :-1]).any(0) | (labels.reason[1:] != labels.reason[:-1])
-    changed[batch.starts[:-1]] = True
-    first, length = runs(changed)
+    config = annotator.config
+    first, length = runs(labels.changes(batch))
     reason = labels.reason[first]
     valid, told = reason == 0, labels.code[:, first].T
     rate = np.add.reduceat(labels.rate, first, axis=1).T / length[:, None]
@@ -47,25 +42,17 @@ def label_rows(
     own = {
         "text": _texts(labels, told, rate, valid, config, named),
         "code": _lists(told, valid, pa.int8()),
-        "axes": _constant(",".join(a.name for a in labels.axes), len(first)),
+        "axes": constant(",".join(a.name for a in labels.axes), len(first)),
         "rate": _lists(rate.astype(np.float32), known, pa.float32()),
-        "frame_ref": _constant(labels.frame_ref, len(first)),
-        "source": _constant(source.kind, len(first)),
+        "frame_ref": constant(labels.frame_ref, len(first)),
+        "source": constant(source.kind, len(first)),
         "margin": pa.array(margin.astype(np.float32), mask=~known),
         "toward": pa.array(ahead, pa.string()).dictionary_encode(),
         "negative": _texts(labels, wrong, wrong_rate, valid, config, nobody),
         "negative_code": _lists(wrong, valid, pa.int8()),
     }
     sure = pa.array(np.minimum(margin, 1.0).astype(np.float32), mask=~known)
-    return span_table(batch, first, first + length, [REASONS[r] for r in reason], sure, own, schema, fingerprint)
-
-
-def reason_rows(batch: Batch, reason: str, schema: pa.Schema, fingerprint: str) -> pa.Table:
-    """One row per episode that says why there is nothing to say."""
-    count = len(batch.episodes)
-    own = {f.name: pa.nulls(count, f.type) for f in schema}
-    nothing = pa.nulls(count, pa.float32())
-    return span_table(batch, batch.starts[:-1], batch.starts[1:], [reason] * count, nothing, own, schema, fingerprint)
+    return span_table(annotator, batch, first, first + length, [REASONS[r] for r in reason], own, confidence=sure)
 
 
 def _texts(
@@ -131,32 +118,6 @@ def _draws(batch: Batch, first: I64) -> U64:
     return z ^ (z >> np.uint64(31))
 
 
-def span_table(
-    batch: Batch,
-    first: I64,
-    stop: I64,
-    reasons: list[str | None],
-    confidence: pa.Array,
-    own: Mapping[str, pa.Array],
-    schema: pa.Schema,
-    fingerprint: str,
-) -> pa.Table:
-    """Add the span columns. A span ends where the next step begins, the last one where the episode ends."""
-    episode = np.searchsorted(batch.starts, first, side="right") - 1
-    last = stop == batch.starts[episode + 1]
-    after = np.where(last, batch.end_ns[episode], batch.t_ns[np.minimum(stop, batch.steps.num_rows - 1)])
-    values: dict[str, Any] = {
-        "episode_id": pa.DictionaryArray.from_arrays(pa.array(episode.astype(np.int32)), pa.array(batch.episodes, pa.string())),
-        "start_ns": batch.t_ns[first], "end_ns": after,
-        "start_step": (first - batch.starts[episode]).astype(np.int32), "end_step": (stop - batch.starts[episode]).astype(np.int32),
-        "camera": pa.nulls(len(first), NAME), "annotator_fp": _constant(fingerprint, len(first)),
-        "valid": np.array([r is None for r in reasons]), "reason": pa.array(reasons, pa.string()).dictionary_encode(),
-        "confidence": confidence, **own,
-    }  # fmt: skip
-    whole = annotation_schema(schema)
-    return pa.table([values[f.name] for f in whole], schema=whole)
-
-
 def _ranks(strength: F64) -> I8:
     """Place of each axis by falling strength, int8[K, A]; the earlier axis first where equal."""
     mine, other = strength[:, :, None], strength[:, None, :]
@@ -180,12 +141,6 @@ def _renamed(axes: tuple[Axis, ...], words: tuple[tuple[str, str, str], ...]) ->
     return tuple(Axis(a.name, a.kind, a.who, new.get(a.name, a.words)) for a in axes)
 
 
-def _constant(text: str, count: int) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([text], pa.string()))
-
-
-def _lists(rows: Any, valid: Any, kind: pa.DataType) -> pa.Array:
+def _lists(rows: Any, valid: BOOL, kind: pa.DataType) -> pa.ListArray:
     """Return a list column of `rows` [n, A]; null where not valid."""
-    lengths = np.where(valid, rows.shape[1], 0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows[valid].reshape(-1), kind), mask=pa.array(~np.asarray(valid)))
+    return lists(rows[valid].reshape(-1), np.where(valid, rows.shape[1], 0), valid, kind)

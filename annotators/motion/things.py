@@ -31,8 +31,7 @@ def object_places(batch: Batch) -> dict[str, F64]:
         if column in batch.steps.column_names:
             data = step_column(batch.steps.column(column))
             places[thing] = data[list(_PLACE[len(data)])]
-    streams = getattr(batch, "streams", None)
-    if streams is not None:
+    if batch.streams is not None:
         for thing, stream in object_streams(batch.contract).items():
             places[thing] = np.concatenate([_on_steps(batch, at, stream) for at in range(len(batch.episodes))], 1)
     return places

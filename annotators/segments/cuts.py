@@ -11,6 +11,7 @@ from annotators.motion.source import find_source
 from annotators.segments.config import PHASES, SegmentsConfig
 from annotators.segments.tracks import read_tracks
 from annotators.segments.truth import truth_columns
+from annotators.spans import episodes_of
 from transforms.cues import gripper_moves
 from transforms.grid import I64
 from transforms.rotation import F64
@@ -29,8 +30,7 @@ type Cutter = Callable[[Batch], Cuts]
 
 def cuts_of(rows: pa.Table, batch: Batch) -> Cuts:
     """Read boundaries and labels out of the annotator's rows."""
-    place = {name: at for at, name in enumerate(batch.episodes)}
-    episode = np.array([place[e] for e in rows.column("episode_id").cast(pa.string()).to_pylist()], np.int64)
+    episode = episodes_of(rows, batch)
     first, stop = rows.column("start_step").to_numpy(), rows.column("end_step").to_numpy()
     label = np.full(batch.steps.num_rows, -1, np.int64)
     code = rows.column("label").cast(pa.int64()).fill_null(-1).to_numpy()

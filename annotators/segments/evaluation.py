@@ -17,6 +17,7 @@ from annotators.segments import cuts as c
 from annotators.segments.config import PHASES
 from annotators.segments.truth import Truth, find_truth
 from transforms import segment_scores as scores
+from transforms.grid import changes
 from transforms.macros import compress, description_bits, expand, learn
 from transforms.rotation import F64
 
@@ -240,7 +241,7 @@ def _order_scores(batch: Batch, found: np.ndarray, truth: np.ndarray) -> dict[st
 
 
 def _squeezed(labels: np.ndarray) -> list[int]:
-    return labels[np.concatenate([[True], labels[1:] != labels[:-1]])].tolist()
+    return labels[changes(labels)].tolist()
 
 
 def _sequence(found: c.Cuts, batch: Batch, episode: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,12 @@ from annotators.base import Batch
 from annotators.segments.config import PHASES
 from annotators.segments.phases import Named
 from annotators.segments.words import Spoken
-from schemas.annotation import NAME, annotation_schema
+from annotators.spans import span_table
 from transforms.grid import I64
 from transforms.macros import Merges, compress, expand
+
+if TYPE_CHECKING:
+    from annotators.segments.segments import Segments
 
 STYLE = "subtask"
 
@@ -74,35 +77,17 @@ def spans_of(batch: Batch, parts: Sequence[Sequence[Part]]) -> Spans:
 
 
 def as_table(
-    own: pa.Schema, fingerprint: str, batch: Batch, flat: list[Part], spans: Spans, spoken: list[Spoken | None], source: str
+    annotator: "Segments", batch: Batch, flat: list[Part], spans: Spans, spoken: list[Spoken | None], source: str
 ) -> pa.Table:
-    """Lay parts out as rows of `annotation_schema(own)`."""
-    valid = np.array([p.reason is None for p in flat])
-    sure = [float(min(p.gain, 1.0)) if p.reason is None else None for p in flat]
-    values = _where(batch, spans, fingerprint) | _own(flat, spoken, source)
-    values |= {"valid": valid, "reason": _words([p.reason for p in flat]), "confidence": pa.array(sure, pa.float32())}
-    schema = annotation_schema(own)
-    return pa.table([values[f.name] for f in schema], schema=schema)
-
-
-def _where(batch: Batch, spans: Spans, fingerprint: str) -> dict[str, Any]:
-    episode, first, stop = spans.episode, spans.first, spans.stop
-    last = stop == batch.starts[episode + 1]
-    after = np.where(last, batch.end_ns[episode], batch.t_ns[np.minimum(stop, batch.steps.num_rows - 1)])
-    names, count = pa.array(batch.episodes, pa.string()), len(first)
-    return {
-        "episode_id": pa.DictionaryArray.from_arrays(pa.array(episode.astype(np.int32)), names),
-        "start_ns": batch.t_ns[first], "end_ns": after,
-        "start_step": (first - batch.starts[episode]).astype(np.int32), "end_step": (stop - batch.starts[episode]).astype(np.int32),
-        "camera": pa.nulls(count, NAME),
-        "annotator_fp": pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([fingerprint], pa.string())),
-    }  # fmt: skip
+    """Lay parts out as rows of the annotator's schema."""
+    sure = pa.array([float(min(p.gain, 1.0)) if p.reason is None else None for p in flat], pa.float32())
+    own = _own(flat, spoken, source)
+    return span_table(annotator, batch, spans.first, spans.stop, [p.reason for p in flat], own, confidence=sure)
 
 
 def _own(flat: list[Part], spoken: list[Spoken | None], source: str) -> dict[str, pa.Array]:
     """Build the annotator's own columns; null where a part is not valid."""
     named = [p.named for p in flat]
-
     return {
         "text": _words([s and s.text for s in spoken]),
         "style": _words([s and STYLE for s in spoken]),

@@ -22,12 +22,12 @@ from annotators.segments.boundaries import Boundaries, find_boundaries
 from annotators.segments.config import PHASES, SegmentsConfig
 from annotators.segments.phases import name_segments, usual_speeds
 from annotators.segments.rows import Part, as_table, coded, label_runs, spans_of
-from annotators.segments.tracks import REASONS, Limb, Track, read_tracks, touch_columns
+from annotators.segments.tracks import REASONS, Track, read_tracks, touch_columns
 from annotators.segments.words import Spoken, motions_within, reword, tasks_of
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract
 from schemas.settings import parse_settings
-from transforms.grid import runs
+from transforms.grid import changes, runs
 from transforms.macros import learn
 from transforms.rotation import F64
 
@@ -50,9 +50,7 @@ class Segments:
             pa.field("object", NAME),  # null where unknown
             pa.field("who", NAME),  # which arm; empty where there is one
             pa.field("energies", pa.list_(pa.float32())),  # translation, rotation, grasp: shares that sum to 1; all 0 at rest
-            pa.field(
-                "boundary_score", pa.float32()
-            ),  # how much dearer the cut would be without the boundary at the start; null: first
+            pa.field("boundary_score", pa.float32()),  # how much dearer without the boundary at its start; null: the first
             pa.field("termination", NAME),  # what ends it: gripper, object, contact, stop, minimum, jerk, curve, gap, episode_end
             pa.field("macro", pa.int32()),  # macro code it belongs to, and
             pa.field("macro_step", pa.int16()),  # its place in there
@@ -105,14 +103,14 @@ class Segments:
 
     def cut(self, track: Track, seconds: F64) -> list[Part]:
         """Cut one episode, whose steps lie at `seconds` after its first."""
-        first, length = runs(np.concatenate([[True], track.reason[1:] != track.reason[:-1]]))
+        first, length = runs(changes(track.reason))
         parts: list[Part] = []
         for a, n in zip(first.tolist(), length.tolist(), strict=True):
             start, stop = self._step(a, seconds), self._step(a + n, seconds) if a + n < track.size else len(seconds)
             if track.reason[a]:
                 parts.append(Part(start, stop, REASONS[track.reason[a]]))
                 continue
-            stretch = _stretch(track, a, a + n)
+            stretch = track.part(slice(a, a + n))
             ends = "episode_end" if a + n == track.size else "gap"
             parts += self._named(stretch, find_boundaries(stretch, self.config, ends), seconds, a, stop)
         return [p for p in parts if p.stop > p.first]
@@ -166,15 +164,4 @@ class Segments:
         spoken = [None if n is None else Spoken(n.text, tasks[at], inside[at]) for at, n in enumerate(named)]
         if self.config.wording:
             spoken = reword(self.config.wording, spoken, named, spans.episode)
-        return as_table(self.provides, self.fingerprint(), batch, flat, spans, spoken, source)
-
-
-def _stretch(track: Track, a: int, b: int) -> Track:
-    limbs = tuple(
-        Limb(
-            limb.who, limb.path[:, a:b], None if limb.place is None else limb.place[:, a:b], limb.speed[a:b], limb.turn[a:b],
-            None if limb.opening is None else limb.opening[a:b],
-        )
-        for limb in track.limbs
-    )  # fmt: skip
-    return Track(limbs, {n: p[:, a:b] for n, p in track.things.items()}, track.touch[:, a:b], track.reason[a:b])
+        return as_table(self, batch, flat, spans, spoken, source)

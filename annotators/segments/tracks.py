@@ -48,6 +48,12 @@ class Limb:
         """Speed of everything, m/s: float64[T]."""
         return self.speed + LEVER_M * self.turn
 
+    def part(self, samples: slice) -> "Limb":
+        """Return some of its samples."""
+        place = None if self.place is None else self.place[:, samples]
+        opening = None if self.opening is None else self.opening[samples]
+        return Limb(self.who, self.path[:, samples], place, self.speed[samples], self.turn[samples], opening)
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -69,6 +75,12 @@ class Track:
     def size(self) -> int:
         """Number of samples."""
         return len(self.reason)
+
+    def part(self, samples: slice) -> "Track":
+        """Return some of its samples, as a track of its own."""
+        limbs = tuple(limb.part(samples) for limb in self.limbs)
+        things = {name: place[:, samples] for name, place in self.things.items()}
+        return Track(limbs, things, self.touch[:, samples], self.reason[samples])
 
 
 def touch_columns(contract: Contract, config: SegmentsConfig) -> tuple[str, ...]:
@@ -92,7 +104,7 @@ def read_tracks(batch: Batch, source: MotionSource, config: SegmentsConfig) -> I
         pick = slice(int(grid.starts[at]), int(grid.starts[at + 1]), FINE)
         mine = reason[pick] if plausible[at] else np.full(len(reason[pick]), 3, np.int8)
         yield Track(
-            tuple(_cut(limb, pick) for limb in limbs),
+            tuple(limb.part(pick) for limb in limbs),
             {n: p[:, pick] for n, p in on_grid.items() if np.isfinite(p[:, pick]).all()},
             touch[:, pick],
             mine,
@@ -168,14 +180,3 @@ def _reasons(grid: Grid, finite: BOOL, width: int) -> np.ndarray:
         high = np.minimum(np.arange(grid.size) + width // 2 + 1, np.repeat(grid.starts[1:], lengths))
         reason[count[high] > count[low]] = 2
     return reason
-
-
-def _cut(limb: Limb, pick: slice) -> Limb:
-    return Limb(
-        limb.who,
-        limb.path[:, pick],
-        None if limb.place is None else limb.place[:, pick],
-        limb.speed[pick],
-        limb.turn[pick],
-        None if limb.opening is None else limb.opening[pick],
-    )

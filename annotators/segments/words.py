@@ -9,6 +9,7 @@ import pyarrow as pa
 from annotators.base import Batch
 from annotators.motion.language_motion import LanguageMotion
 from annotators.segments.phases import Named
+from annotators.spans import episodes_of
 from schemas.errors import AnnotatorError
 from schemas.registry import load_function
 from transforms.grid import I64
@@ -34,8 +35,7 @@ class Spoken:
 def motions_within(batch: Batch, first: I64, stop: I64) -> list[tuple[str, ...]]:
     """Return the language motions of the steps `[first, stop)` of the batch, each that fills at least a fifth of them, in order."""
     rows = LanguageMotion().run(batch)
-    offset = {name: int(batch.starts[at]) for at, name in enumerate(batch.episodes)}
-    base = np.array([offset[e] for e in rows.column("episode_id").cast(pa.string()).to_pylist()], np.int64)
+    base = batch.starts[episodes_of(rows, batch)]
     begin, end = base + rows.column("start_step").to_numpy(), base + rows.column("end_step").to_numpy()
     text = rows.column("text").cast(pa.string()).to_pylist()
     low, high = np.searchsorted(end, first, side="right"), np.searchsorted(begin, stop, side="left")

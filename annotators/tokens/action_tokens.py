@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
 from annotators.evaluation import QualityReport
-from annotators.spans import constant, nothing, span_table
+from annotators.spans import constant, lists, nothing, span_table
 from annotators.tokens.book import Page, TokenBook
 from annotators.tokens.chunks import REASONS, ActionSpace, action_space, cut
 from schemas.annotation import NAME, annotation_schema
@@ -21,7 +21,7 @@ from schemas.contract import Contract
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
 from transforms.codec.action import Coded
-from transforms.codec.base import BOOL, F64, I64, U16
+from transforms.codec.base import BOOL, F64
 
 NO_TOKENIZER, UNKNOWN_SPACE = "no_tokenizer", "space_not_in_tokenizer"
 
@@ -138,7 +138,7 @@ class ActionTokens:
             "scheme": constant(page.codec.chunks.scheme, count),
             "stages": constant(",".join(page.codec.stages), count),
             "stats_fp": constant(page.codec.affine.fingerprint(), count),
-            "ids": _lists(ids, lengths, valid),
+            "ids": lists(ids, lengths, valid, pa.uint16()),
             "n_tokens": pa.array(lengths.astype(np.int32), mask=~valid),
             "rmse": _spread(coded.rmse, usable),
             "max_err": _spread(coded.max_err, usable),
@@ -168,12 +168,6 @@ def read_book(place: str) -> TokenBook:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UsageError(f"there is no tokenizer {place}; make one with `cotrain train-tokenizer`") from error
     return TokenBook.from_json(text, place)
-
-
-def _lists(ids: U16, lengths: I64, valid: BOOL) -> pa.Array:
-    """Return a list column whose row i holds the next `lengths[i]` ids; null where not valid, whose length is 0."""
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids, pa.uint16()), mask=pa.array(~valid))
 
 
 def _spread(values: F64, usable: BOOL) -> pa.Array:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.base import Batch
+from annotators.motion.read import step_column
 from schemas.contract import Contract, Feature
 from transforms.codec.base import F64, I64
 from transforms.grid import SECOND
@@ -109,16 +110,7 @@ def cut(batch: Batch, space: ActionSpace, stride_s: float | None = None) -> Chun
 
 def column_of(steps: pa.Table, name: str) -> F64:
     """Return a numeric step column, float64[T, D]; NaN where it is null."""
-    column = steps.column(name).combine_chunks()
-    if pa.types.is_fixed_size_list(column.type):
-        size = column.type.list_size
-        values = np.asarray(column.flatten().to_numpy(zero_copy_only=False), np.float64)
-        if column.null_count:
-            filled = np.full((len(column), size), np.nan)
-            filled[column.is_valid().to_numpy(zero_copy_only=False)] = values.reshape(-1, size)
-            return filled
-        return values.reshape(-1, size)
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)[:, None]
+    return np.ascontiguousarray(step_column(steps.column(name)).T)
 
 
 def _judge(batch: Batch, space: ActionSpace, rows: I64, actions: F64) -> npt.NDArray[np.int8]:

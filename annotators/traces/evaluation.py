@@ -87,10 +87,9 @@ def read_scenes(annotator: "Trace", batch: Batch, disturb: Disturb | None = None
         if isinstance(view, str):
             why = why or view
             continue
-        mine = Hand(tip, None if hand.turn is None else hand.turn[:, a:b], hand.opening, hand.event[a:b], hand.finite[a:b])
         seconds = (batch.t_ns[a:b] - batch.t_ns[a]) * (1 / SECOND)
         truth = recorded_pixels(batch, episode, camera)
-        scenes.append(Scene(disturb(view) if disturb else view, tip, mine, seconds, truth, slice(a, b)))
+        scenes.append(Scene(disturb(view) if disturb else view, tip, hand.part(a, b), seconds, truth, slice(a, b)))
     return scenes or why or "no episode has a finite hand position"
 
 

@@ -34,6 +34,12 @@ class Hand:
     event: I8
     finite: BOOL
 
+    def part(self, a: int, b: int) -> "Hand":
+        """Return its steps `[a, b)`."""
+        turn = None if self.turn is None else self.turn[:, a:b]
+        opening = None if self.opening is None else self.opening[a:b]
+        return Hand(self.tip[:, a:b], turn, opening, self.event[a:b], self.finite[a:b])
+
 
 def hand_source(contract: Contract) -> MotionSource | None:
     """Return where an absolute end-effector position is measured; None where it is not."""

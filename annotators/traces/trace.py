@@ -6,7 +6,7 @@ pointed). Where neither is known nothing is drawn, and the rows say so. Text goe
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -18,7 +18,7 @@ from annotators.evaluation import QualityReport
 from annotators.motion.source import MotionSource
 from annotators.segments.config import SegmentsConfig
 from annotators.segments.segments import Segments
-from annotators.spans import constant, nothing, span_table
+from annotators.spans import constant, episodes_of, nothing, span_table
 from annotators.traces.draw import Line, Waypoints, draw, waypoints
 from annotators.traces.hand import Hand, hand_source, read_hand
 from annotators.traces.views import View, Wanted, choose_camera, open_view, view_streams
@@ -181,8 +181,7 @@ class Trace:
         if self.config.until == "episode":
             return last
         parts = SUBTASKS.run(batch)
-        place = {e: int(s) for e, s in zip(batch.episodes, batch.starts, strict=False)}
-        first = np.array([place[e] for e in parts.column("episode_id").cast(pa.string()).to_pylist()], np.int64)
+        first = batch.starts[episodes_of(parts, batch)]
         for a, stop in zip(
             first + parts.column("start_step").to_numpy(), first + parts.column("end_step").to_numpy(), strict=True
         ):
@@ -207,7 +206,7 @@ class Trace:
             view = "reprojection_error"
         if isinstance(view, str):
             return [Drawn(a + s, a + e, view) for s, e in spans]
-        mine = _part(hand, a, b)
+        mine = hand.part(a, b)
         return [self._drawn(view, tip, mine, seconds, a, s, e, ends[a:b] - a) for s, e in spans]
 
     def _drawn(self, view: View, tip: F64, hand: Hand, seconds: F64, offset: int, start: int, stop: int, ends: Any) -> Drawn:
@@ -245,9 +244,3 @@ class Trace:
         }  # fmt: skip
         first, stop = (np.array([getattr(r, n) for r in rows], np.int64) for n in ("first", "stop"))
         return span_table(self, batch, first, stop, [r.reason for r in rows], own, camera=constant(camera.name, len(rows)))
-
-
-def _part(hand: Hand, a: int, b: int) -> Hand:
-    turn = None if hand.turn is None else hand.turn[:, a:b]
-    opening = None if hand.opening is None else hand.opening[a:b]
-    return replace(hand, tip=hand.tip[:, a:b], turn=turn, opening=opening, event=hand.event[a:b], finite=hand.finite[a:b])

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from schemas.errors import UsageError
 
 Act = tuple[str, str]
@@ -91,12 +89,12 @@ def repetition_weights(sequence: Sequence[Act]) -> tuple[int, ...]:
 
 def edit_distance(one: Sequence[object], other: Sequence[object]) -> int:
     """Return the Levenshtein distance: acts inserted, left out or exchanged."""
-    d = np.zeros((len(one) + 1, len(other) + 1), np.int64)
-    d[:, 0], d[0, :] = np.arange(len(one) + 1), np.arange(len(other) + 1)
-    for i in range(1, len(one) + 1):
-        for j in range(1, len(other) + 1):
-            d[i, j] = min(d[i - 1, j] + 1, d[i, j - 1] + 1, d[i - 1, j - 1] + (one[i - 1] != other[j - 1]))
-    return int(d[-1, -1])
+    row = list(range(len(other) + 1))
+    for i, mine in enumerate(one, 1):
+        before, row[0] = row[0], i
+        for j, theirs in enumerate(other, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (mine != theirs))
+    return row[-1]
 
 
 def ed_at_z(guesses: Sequence[Sequence[object]], truth: Sequence[object], z: int = 20) -> float:
