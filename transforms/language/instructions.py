@@ -50,9 +50,7 @@ def parse_instruction(text: str, lexicon: Lexicon) -> Instruction | None:
     clauses = list[Clause]()
     for part in re.split(r"\s+and\s+(?:then\s+)?", plain(text)):
         clause = _clause(part, lexicon)
-        if clause is None and clauses and part:  # "both the soup and the sauce": more of the object, not another act
-            return None
-        if clause is None:
+        if clause is None:  # "both the soup and the sauce" too: more of the object, not another act
             return None
         clauses.append(clause)
     return Instruction(tuple(clauses)) if clauses else None

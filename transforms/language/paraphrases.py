@@ -8,10 +8,10 @@ from transforms.language.lexicon import Lexicon
 
 NONE, ADD, CONTEXT, HABIT = "none", "addition_deletion", "same_polarity_contextual", "same_polarity_habitual"
 OBJECT_KINDS = (NONE, ADD, CONTEXT, HABIT)
-ACT_KINDS = (
-    *OBJECT_KINDS, "coordination", "subordination", "need_statement", "embedded_imperative", "permission_directive",
-    "question_directive", "hint",
+FRAMES = (
+    "coordination", "subordination", "need_statement", "embedded_imperative", "permission_directive", "question_directive", "hint",
 )  # fmt: skip
+ACT_KINDS = (*OBJECT_KINDS, *FRAMES)
 GRID = tuple((thing, act) for thing in OBJECT_KINDS for act in ACT_KINDS if (thing, act) != (NONE, NONE))
 
 
