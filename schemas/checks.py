@@ -88,7 +88,7 @@ def text(key: str, value: Any) -> None:
 def choice(key: str, value: Any, known: tuple[str, ...]) -> None:
     """Check that a value is one of `known`."""
     if value not in known:
-        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(map(repr, known))}")
+        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(known)}")
 
 
 def whole(key: str, value: Any, low: int, high: int) -> None:

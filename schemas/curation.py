@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from schemas.checks import build, choice, load_toml, number, slug, tables
+from schemas.checks import build, load_toml, number, slug, tables
 from schemas.errors import UsageError
 from schemas.ids import short_id
 
@@ -59,8 +59,8 @@ class GateSpec:
             number(f"gate {self.name}: {name}", getattr(self, name), -math.inf, math.inf, "a number")
         if self.worst is not None and not 0 < self.worst < 1:
             raise UsageError(f"gate {self.name}: worst is {self.worst}; it is a share between 0 and 1")
-        choice(f"gate {self.name}: missing", self.missing, ("keep", "reject"))
-        choice(f"gate {self.name}: within", self.within, ("", "task", "dataset", "split_group", "embodiment"))
+        _choice(f"gate {self.name}: missing", self.missing, ("keep", "reject"))
+        _choice(f"gate {self.name}: within", self.within, ("", "task", "dataset", "split_group", "embodiment"))
 
     @property
     def name(self) -> str:
@@ -86,7 +86,7 @@ class DuplicateSpec:
         if not self.kinds:
             raise UsageError(f"duplicates.kinds is empty; name some of {', '.join(KINDS)}, or remove [duplicates]")
         for kind in self.kinds:
-            choice("duplicates.kinds", kind, KINDS)
+            _choice("duplicates.kinds", kind, KINDS)
         if not 0 <= self.least <= 1:
             raise UsageError(f"duplicates.least is {self.least}; it is a similarity from 0 to 1")
 
@@ -170,3 +170,9 @@ def load_curation(path_or_text: str | Path) -> CurationSpec:
         UsageError: the file is missing, is not TOML, or says something impossible; the message names file and key.
     """
     return load_toml(path_or_text, CurationSpec.from_dict, "curation")
+
+
+def _choice(key: str, value: Any, known: tuple[str, ...]) -> None:
+    """Check that a value is one of `known`; quoted in the message, as one of them may be empty."""
+    if value not in known:
+        raise UsageError(f"{key} is {value!r}; it must be one of {', '.join(map(repr, known))}")
