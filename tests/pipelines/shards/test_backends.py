@@ -1,5 +1,6 @@
 """Every backend shows the same pictures, where the caller wants them; another one is a setting away."""
 
+import threading
 from dataclasses import replace
 
 import cv2
@@ -188,6 +189,7 @@ def test_containers_are_kept_by_identity_and_bounded(monkeypatch):
     """Another track under the same names is another track, and what was read first is dropped first."""
     backend = usable("torchcodec")
     monkeypatch.setattr(container, "OPEN_BYTES", 20_000)
+    monkeypatch.setattr(container, "_local", threading.local())  # what other tests left open does not count
     for first in (0, 5, 9):
         frames = np.stack([barcode(first + n) for n in range(8)])
         track = as_track(encode_h264("c", frames, np.arange(8) * 50_000_000, 20), "x", "0")
