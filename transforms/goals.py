@@ -1,6 +1,5 @@
 """Goals in hindsight, the way to them at several scales, and chunks of temporal-difference learning: arithmetic on steps alone."""
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +8,15 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from transforms.noise import seed_of
+
 RATIO = (1.2, 3.0)  # bounds of the growth of distal steps
 F32 = npt.NDArray[np.float32]
 
 
 def drawn_unit(*sample_id: str | int) -> float:
     """Return a number in [0, 1), uniform over sample ids and always the same for one: a counter-based draw of 53 bits."""
-    text = "\0".join(map(str, sample_id)).encode()
-    return (int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 11) / (1 << 53)
+    return (seed_of(*sample_id) >> 11) / (1 << 53)
 
 
 def hindsight_offset(left: int, unit: float, offsets: Literal["geometric", "uniform"], gamma: float) -> int:

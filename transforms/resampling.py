@@ -5,12 +5,13 @@ never more than one copy away from its weight. Weights are integers in units of 
 any length costs memory per run only.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+
+from transforms.noise import seed_of
 
 UNIT = 1 << 20
 I64 = npt.NDArray[np.int64]
@@ -87,5 +88,4 @@ def effective_size(weights: npt.ArrayLike, steps: npt.ArrayLike) -> float:
 
 def drawn_start(name: str) -> int:
     """Return the start u of a list from its name alone, in [0, `UNIT`): the same wherever the list is read."""
-    seed = hashlib.blake2b(f"resampling\0{name}".encode(), digest_size=8).digest()
-    return int.from_bytes(seed, "little") % UNIT
+    return seed_of("resampling", name) % UNIT

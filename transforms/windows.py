@@ -5,13 +5,14 @@ clock with offsets that are multiples of the period, rows and padding equal LeRo
 hold is a choice of its own, see `fill_edges`.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from transforms.noise import seed_of
 
 I64 = npt.NDArray[np.int64]
 Edge = Literal["repeat", "mask", "zero_relative", "drop"]
@@ -126,8 +127,7 @@ def drawn_delay_ns(delays_ns: int | Sequence[int], *sample_id: str | int) -> int
         delays_ns: the largest, of delays uniform from 0; or a list to choose from, each entry as likely as any other.
         sample_id: what the draw belongs to.
     """
-    text = "\0".join(map(str, sample_id)).encode()
-    drawn = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    drawn = seed_of(*sample_id)
     return drawn * (delays_ns + 1) >> 64 if isinstance(delays_ns, int) else delays_ns[drawn * len(delays_ns) >> 64]
 
 
