@@ -155,7 +155,7 @@ def _relative(field: Field, contract: Contract) -> tuple[bool, ...]:
 
 def _tells_staleness(field: Field, windows: Windows) -> bool:
     asked = isinstance(windows, WindowSpec) and windows.staleness
-    return field.dtype != "string" and (field.is_late or (asked and field.key.startswith("observation.")))
+    return field.dtype != "string" and (field.is_late or (asked and field.key.startswith(OBSERVATION)))
 
 
 def _staleness(field: Field) -> Field:
@@ -199,7 +199,7 @@ def _offsets(field: Field, contract: Contract, windows: Windows) -> Sequence[flo
     if isinstance(windows, Mapping):
         return windows.get(field.key)
     if not field.is_action:
-        return (windows.observation_s or None) if field.key.startswith("observation.") else None
+        return (windows.observation_s or None) if field.key.startswith(OBSERVATION) else None
     if not windows.action_horizon_s and not windows.action_past_s:
         return None
     return _chunk(contract, windows)

@@ -11,10 +11,9 @@ from pipelines.loader.episode import EpisodeView
 from pipelines.loader.fields import Field
 from schemas.goals import GoalSpec, TdSpec
 from transforms.goals import Chunk, chunk_of_rewards, chunk_to_goal, drawn_unit, hindsight_offset, multi_scale
-from transforms.windows import Window
+from transforms.windows import SECOND, Window
 
 type Elsewhere = Callable[[float], tuple[EpisodeView, str, int]]  # a draw from [0, 1) to an episode, its dataset and a step
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def td_chunk(spec: TdSpec, view: EpisodeView, step: int, aim: Aim | None) -> Chu
 
 
 def numbers(view: EpisodeView, step: int, aim: Aim | None, chunk: Chunk | None) -> dict[str, npt.NDArray[Any]]:
-    """Return what `number_fields` names; `goal.offset_s` is absent where the goal is in no known relation to the anchor."""
+    """Return the numbers of the sample's own: `goal.offset_s` and `td.*`; `goal.offset_s` is absent where the goal is in no known relation to the anchor."""
     found: dict[str, npt.NDArray[Any]] = {}
     if aim is not None and aim.ahead is not None:
         found["goal.offset_s"] = np.asarray((view.t_ns[aim.step] - view.t_ns[step]) / SECOND, np.float32)

@@ -1,18 +1,22 @@
 """The one call of the read path: a mixture, a dataset or a query becomes a torch dataset."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
+from pipelines.loader.drawn import Drawn
 from pipelines.loader.fields import Windows, check_keys, fields_of
 from pipelines.loader.samples import SampleReader
-from pipelines.mixture.compile import contracts_of, whole_windows
-from pipelines.mixture.index import Split, build_index
+from pipelines.mixture.choose import whole_windows
+from pipelines.mixture.compile import contracts_of
+from pipelines.mixture.index import Index, Split, build_index
 from pipelines.mixture.manifest import Mixture, open_mixture
-from pipelines.mixture.plan import InOrder, PlanSource
+from pipelines.mixture.plan import InOrder, Order, PlanSource
 from pipelines.selection import Selection, choose
+from schemas.contract import Contract
 from schemas.errors import UsageError
 from schemas.mixture import WindowSpec
 
@@ -57,45 +61,62 @@ def load(
     from pipelines.loader.annotated import join_annotations
     from pipelines.loader.cached import join_residuals
     from pipelines.loader.dataset import MixtureDataset
-    from pipelines.loader.drawn import Drawn
 
     home = what.lake if isinstance(what, Mixture) else lake if isinstance(lake, Lake) else Lake.at(lake)
-    found = what if isinstance(what, Mixture) else _find(home, what)
+    found, label = (what, what.name) if isinstance(what, Mixture) else (_find(home, what), what)
     if isinstance(found, Mixture):
-        spec, contracts = windows or found.spec.windows, found.contracts
-        if isinstance(spec, WindowSpec) and spec.edge == "drop" and spec != found.spec.windows:
-            raise UsageError(
-                f"{what!r} was not mixed with these windows, so it also draws steps that edge = 'drop' leaves out; put the windows "
-                "into its spec and mix again, or choose another edge"
-            )
-        index, order = found.index, found.order(split)
-        drawn = Drawn.of(found.spec, index, order)
+        source = _of_mixture(found, label, windows, split)
     else:
-        if split != "train":
-            raise UsageError(f"{what!r} is not a mixture and holds nothing out; load it without split, or mix it with split.val")
-        spec, name = windows or WindowSpec(), str(what).removeprefix("dataset:")
-        contracts = contracts_of(Catalog(home), found.pins, set(found.episodes["dataset"].unique()))
-        episodes = found.episodes
-        if isinstance(spec, WindowSpec) and spec.edge == "drop":
-            episodes = whole_windows(home, episodes, contracts, spec)
-        index = build_index([(name, "train", episodes)])
-        order, drawn = InOrder((PlanSource(name, name, index.items(name, "train")),)), Drawn()
-    if not len(order):
+        source = _of_selection(home, found, label, windows, split)
+    if not len(source.order):
         raise UsageError(
-            f"{what!r} has no {split} step" + ("; set split.val in its spec and mix again" if split == "val" else "")
+            f"{label!r} has no {split} step" + ("; set split.val in its spec and mix again" if split == "val" else "")
         )
+    spec, contracts, rows = source.windows, source.contracts, source.index.frame()
     fields = {dataset: fields_of(contract, spec, keys) for dataset, contract in contracts.items()}
     check_keys(contracts.values(), spec, keys)
     asked = spec if isinstance(spec, WindowSpec) else WindowSpec()
-    annotated = join_annotations(Catalog(home), index.frame(), annotations) if annotations else None
-    cached = join_residuals(home, index.frame(), contracts, found.pins, residuals) if residuals else ()
-    more = (*(annotated.fields if annotated is not None else ()), *(f for c in cached for f in c.fields()), *drawn.fields)
-    fields = {dataset: (*found_fields, *more) for dataset, found_fields in fields.items()}
+    annotated = join_annotations(Catalog(home), rows, annotations) if annotations else None
+    cached = join_residuals(home, rows, contracts, found.pins, residuals) if residuals else ()
+    more = (*(annotated.fields if annotated is not None else ()), *(f for c in cached for f in c.fields()), *source.drawn.fields)
     reader = SampleReader(
-        home, fields, asked.match, image_size, goal=asked.goal, td=asked.td, dropout=asked.dropout, annotated=annotated,
-        cached=cached,
+        home, {dataset: (*own, *more) for dataset, own in fields.items()}, asked.match, image_size, goal=asked.goal, td=asked.td,
+        dropout=asked.dropout, annotated=annotated, cached=cached,
     )  # fmt: skip
-    return MixtureDataset(reader, index, order, split, drawn)
+    return MixtureDataset(reader, source.index, source.order, split, source.drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Which steps there are and in which order, before anything of them is read."""
+
+    windows: Windows
+    contracts: dict[str, Contract]
+    index: Index
+    order: Order
+    drawn: Drawn
+
+
+def _of_mixture(found: Mixture, label: str, windows: Windows | None, split: Split) -> _Source:
+    spec = windows or found.spec.windows
+    if isinstance(spec, WindowSpec) and spec.edge == "drop" and spec != found.spec.windows:
+        raise UsageError(
+            f"{label!r} was not mixed with these windows, so it also draws steps that edge = 'drop' leaves out; put the windows "
+            "into its spec and mix again, or choose another edge"
+        )
+    order = found.order(split)
+    return _Source(spec, found.contracts, found.index, order, Drawn.of(found.spec, found.index, order))
+
+
+def _of_selection(lake: Lake, found: Selection, label: str, windows: Windows | None, split: Split) -> _Source:
+    if split != "train":
+        raise UsageError(f"{label!r} is not a mixture and holds nothing out; load it without split, or mix it with split.val")
+    spec, name, episodes = windows or WindowSpec(), label.removeprefix("dataset:"), found.episodes
+    contracts = contracts_of(Catalog(lake), found.pins, set(episodes["dataset"].unique()))
+    if isinstance(spec, WindowSpec) and spec.edge == "drop":
+        episodes = whole_windows(lake, episodes, contracts, spec)
+    index = build_index([(name, "train", episodes)])
+    return _Source(spec, contracts, index, InOrder((PlanSource(name, name, index.items(name, "train")),)), Drawn())
 
 
 def _find(lake: Lake, what: str) -> Mixture | Selection:

@@ -13,7 +13,7 @@ from catalog.lake import Lake
 from pipelines.loader.annotated import Annotated
 from pipelines.loader.cached import CachedRows
 from pipelines.loader.episode import EpisodeView, episode_view
-from pipelines.loader.fields import Field
+from pipelines.loader.fields import OBSERVATION, Field
 from pipelines.loader.goals import Elsewhere, draw_aim, entries_of, next_window, numbers, td_chunk
 from pipelines.loader.pictures import Blocks, Pictures, fit
 from pipelines.loader.pool import Pool
@@ -22,12 +22,9 @@ from pipelines.mixture.index import IndexRow
 from schemas.goals import GoalSpec, TdSpec
 from schemas.mixture import DropoutSpec, Match
 from transforms.dropout import dropped, without_past
-from transforms.windows import Window, fill_edges
+from transforms.windows import SECOND, Window, fill_edges
 
 type Sample = dict[str, Any]
-SECOND = 1_000_000_000
-
-
 type Targets = Mapping[str, npt.NDArray[Any]] | None
 type Span = tuple[IndexRow, int, int]
 
@@ -120,12 +117,7 @@ class SampleReader:
         if gone.get("language"):
             sample["task"] = ""
         for field in self.fields[dataset] if gone.get("history") else ():
-            if (
-                field.at != "step"
-                or not field.key.startswith("observation.")
-                or field.offsets_ns is None
-                or field.key not in sample
-            ):
+            if field.at != "step" or not field.key.startswith(OBSERVATION) or field.offsets_ns is None or field.key not in sample:
                 continue
             mask = f"{field.key}_is_pad"
             values, sample[mask] = without_past(sample[field.key], sample[mask], field.offsets_ns)

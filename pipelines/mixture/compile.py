@@ -12,7 +12,7 @@ import polars as pl
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.mixture.choose import Chosen, choose_source, weigh, whole_windows, within
+from pipelines.mixture.choose import Chosen, choose_source, weigh, within
 from pipelines.mixture.index import Index, build_index
 from pipelines.mixture.plan import Phase, Plan, PlanSource, pack_blocks
 from pipelines.mixture.scores import ScoreReader
@@ -26,7 +26,6 @@ from schemas.mixture import MixtureSpec
 from schemas.tables import TABLES
 from transforms.interleave import PERIOD
 
-__all__ = ["CODE", "Compiled", "compile_mixture", "contracts_of", "mixture_hash", "plain_contracts", "whole_windows"]
 CODE = "1"  # raise when the same spec over the same episodes compiles to something else
 F64 = npt.NDArray[np.float64]
 

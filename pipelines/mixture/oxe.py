@@ -64,6 +64,7 @@ def spec_of_mix(mix: Mix, name: str, samples: int, *, balanced: bool) -> Mixture
 def mix_body(mixture: Mixture, shares: Mapping[str, float]) -> dict[str, Any]:
     """Return a mixture as the JSON values `read_mix` reads: shares of draws by dataset, under their TFDS names."""
     mix = [[tfds_name(dataset), share] for dataset, share in shares.items()]
+    # Shares are of draws already: balancing would multiply them by dataset sizes once more.
     return {"name": f"{mixture.name}@{mixture.hash[:12]}", "mix": mix, "balance_weights": False}
 
 

@@ -14,9 +14,9 @@ from pipelines.loader.episode import EpisodeView
 from pipelines.shards.reader import open_shard
 from schemas.errors import UsageError
 from schemas.mixture import WeightSpec
+from transforms.windows import SECOND
 
 F64 = npt.NDArray[np.float64]
-SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import polars as pl
 
 from catalog.lake import Lake
 from pipelines.mixture.index import Index
-from pipelines.mixture.pictures import ImageStatistics, picture_statistics
+from pipelines.mixture.pictures import QUANTILES, ImageStatistics, picture_statistics
 from pipelines.shards.reader import Shard, open_shard
 from schemas.contract import Contract, Feature
 from schemas.errors import LakeError, UsageError
@@ -25,7 +25,6 @@ from schemas.ids import canonical_json, digest
 from transforms.columns import feature_array
 from transforms.quantiles import ALPHA, Sketch
 
-QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 type Key = tuple[str, str, tuple[int, ...]]  # action space, feature, shape
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipelines.formats.dataset_info import tfds_name
 from pipelines.mixture.manifest import Mixture
+from pipelines.mixture.oxe import mix_body
 
 MIX = "oxe_mix.json"
 
@@ -32,11 +32,7 @@ def write_mix(mixture: Mixture, folders: Mapping[str, str], out: Path) -> Path:
     """
     shares = {d: s for d, s in dataset_shares(mixture).items() if d in folders}
     total = sum(shares.values())
-    body = {
-        "name": f"{mixture.name}@{mixture.hash[:12]}",
-        "mix": [[tfds_name(d), s / total] for d, s in shares.items()],
-        "balance_weights": False,  # shares are of draws already; balancing would multiply them by dataset sizes once more
-    }
+    body = mix_body(mixture, {d: s / total for d, s in shares.items()})
     path = out / MIX
     path.write_text(json.dumps(body, indent=2) + "\n")
     return path

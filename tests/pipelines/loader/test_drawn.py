@@ -74,7 +74,7 @@ def test_what_was_dropped_is_gone_and_recorded(toys, whole):
         assert torch.equal(sample["action"], full["action"])
 
 
-def equal(batch, samples):
+def assert_equal(batch, samples):
     for row, sample in enumerate(samples):
         for key in ("observation.state", "observation.images.front", "loss_weight", "dropped.history", "dropped.goal"):
             assert torch.equal(batch[key][row].float(), torch.as_tensor(sample[key]).float()), key
@@ -93,16 +93,19 @@ def test_p3_any_number_of_workers(dataset, whole, workers):
     batches = list(loader)
     assert [i for b in batches for i in b["index"].tolist()] == list(range(80))
     for number, batch in enumerate(batches):
-        equal(batch, whole[16 * number : 16 * number + 16])
+        assert_equal(batch, whole[16 * number : 16 * number + 16])
 
 
 def test_batches_made_in_place_are_the_same(dataset, whole):
-    for number, batch in enumerate(dataset.loader(20, threads=2)):
-        equal(batch, whole[20 * number : 20 * number + 20])
+    seen = 0
+    for batch in dataset.loader(20, threads=2):
+        assert_equal(batch, whole[seen : seen + 20])
+        seen += 20
+    assert seen == 80
 
 
 def test_p3_ranks(dataset, whole):
     for rank in range(4):
         positions = next(iter(dataset.batches(16, rank=rank, world=4)))
-        equal(dataset.batch(positions), whole[4 * rank : 4 * rank + 4])
+        assert_equal(dataset.batch(positions), whole[4 * rank : 4 * rank + 4])
     assert np.unique([s["index"] for s in whole]).size == 80
