@@ -13,10 +13,9 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from flows.artifacts import Progress, failures, stage_table
 from flows.summary import Summary, summarise
-from flows.tasks import batches, is_over, plan_stage, run_batch, run_on_cluster
-from pipelines.executors.execution import deadline
-from pipelines.unit import JUDGE_AFTER, STOP_REJECTS, Stage, Unit, UnitReport
-from schemas.errors import RejectLimitError
+from flows.tasks import batches, plan_stage, run_batch, run_on_cluster
+from pipelines.executors.execution import deadline, is_over
+from pipelines.unit import STOP_REJECTS, Judge, Stage, Unit, UnitReport
 from schemas.ids import short_id
 
 TASKS_AT_ONCE = 2  # threads; decoding and storage release the interpreter
@@ -54,10 +53,9 @@ class Run:
         """
         planned, todo = plan_stage.with_options(task_run_name=f"plan {stage.name} {label}".strip())(stage)
         label = label or ", ".join(dict.fromkeys(u.dataset for u in planned))
-        judge = Judge(stage.name, {u.id: u.episodes for u in todo}, self._stop_rejects)
         reports = list[UnitReport]()
         try:
-            self._work(stage, label, todo, reports, judge)
+            self._work(stage, label, todo, reports)
         except Exception as error:
             self.summaries.append(summarise(stage.name, label, planned, todo, reports))
             failures(self.flow, self.summaries, error)
@@ -82,7 +80,7 @@ class Run:
             text = f"{worked} units done, the time was up with {left} left for the next run"
         return Completed(message=f"{text}, {rejects} rejects in quarantine")
 
-    def _work(self, stage: Stage, label: str, todo: Sequence[Unit], reports: list[UnitReport], judge: "Judge") -> None:
+    def _work(self, stage: Stage, label: str, todo: Sequence[Unit], reports: list[UnitReport]) -> None:
         def on_unit(_: UnitReport) -> None:
             nonlocal seen
             seen += 1
@@ -92,6 +90,8 @@ class Run:
         if self._scheduler and todo:
             reports += run_on_cluster(stage, self._scheduler, self._stop_rejects, self._until, on_unit)
             return
+        judge = Judge(stage.name, self._stop_rejects, "then run the flow again: what was done stays")
+        episodes = {u.id: u.episodes for u in todo}
         run = short_id("run", [stage.name, label, str(runtime.flow_run.id)])
         futures = [
             run_batch.with_options(task_run_name=f"{stage.name} {label} {i + 1}").submit(stage, batch, run, self._until)
@@ -99,30 +99,8 @@ class Run:
             if not is_over(self._until)
         ]
         for future in as_completed(futures):
-            for report in future.result():
-                reports.append(report)
+            found = future.result()
+            reports += found
+            for report in found:
                 on_unit(report)
-            judge.look(reports)
-
-
-class Judge:
-    """Stops a flow when too large a share of many episodes is rejected."""
-
-    def __init__(self, stage: str, episodes: dict[str, int], limit: float) -> None:
-        """Judge units of `stage` that hold so many `episodes` each."""
-        self._stage, self._episodes, self._limit = stage, episodes, limit
-
-    def look(self, reports: Sequence[UnitReport]) -> None:
-        """Judge what has been reported so far.
-
-        Raises:
-            RejectLimitError: too much is unusable.
-        """
-        seen = sum(self._episodes[r.unit] for r in reports)
-        rejects = [reject for r in reports for reject in r.rejects]
-        rejected = sum(r.episodes for r in rejects)
-        if seen >= JUDGE_AFTER and rejected > self._limit * seen:
-            raise RejectLimitError(
-                f"{self._stage}: {rejected} of {seen} episodes rejected, more than {self._limit:.0%}; "
-                f"last reason: {rejects[-1].message}. Fix the source, then run the flow again: what was done stays"
-            )
+            judge.take(sum(episodes[r.unit] for r in found), [reject for r in found for reject in r.rejects])

@@ -5,7 +5,6 @@ Exactly-once does not depend on anything here: a task that runs twice finds the 
 
 import math
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -89,8 +88,3 @@ def batches(units: Sequence[Unit]) -> Iterator[list[Unit]]:
     size = max(math.ceil(len(units) / TASKS_PER_STAGE), 1)
     for start in range(0, len(units), size):
         yield list(units[start : start + size])
-
-
-def is_over(until: float | None) -> bool:
-    """Tell whether the time is up; `until` is a reading of `time.monotonic()`."""
-    return until is not None and time.monotonic() >= until

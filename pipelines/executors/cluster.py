@@ -6,11 +6,11 @@ workers in a row is given up and quarantined.
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Execution, Outcome, described
+from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Calls, Execution, Outcome, described
 from pipelines.executors.processes import MAIN_MODULE
 from pipelines.executors.versions import check_same, versions
 from schemas.errors import DependencyError, TransportError, UsageError, WorkerCrashError
@@ -20,7 +20,7 @@ ALONE_S = 120.0  # how long to go on without any worker
 CONNECT_S = 20.0
 
 
-def run_on_dask(function: Callable[..., Any], calls: Sequence[Call], execution: Execution, gpus: int) -> Iterator[Outcome]:
+def run_on_dask(function: Callable[..., Any], calls: Calls, execution: Execution, gpus: int) -> Iterator[Outcome]:
     """Call `function` on a cluster's workers; see `pipelines.executors.run_all`.
 
     Raises:

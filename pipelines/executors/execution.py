@@ -1,9 +1,9 @@
 """How to run units: which executor, how many workers, for how long. Starts nothing."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from schemas.errors import UsageError
 
@@ -11,6 +11,13 @@ IN_FLIGHT_PER_WORKER = 2  # bounds memory: submitted, not yet finished units
 
 type Call = tuple[Any, ...]
 type Outcome = tuple[Call, Any]
+
+
+class Calls(Protocol):
+    """Arguments of calls, one tuple per call: how many there may be, and each as its turn comes."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Call]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,10 @@ class Execution:
                 "--unit-timeout needs local worker processes, which can be killed: use --workers 1 or more, without dask"
             )
 
-    def in_time(self, calls: Sequence[Call]) -> Iterator[Call]:
+    def in_time(self, calls: Calls) -> Iterator[Call]:
         """Hand out `calls` one by one until the time is up."""
         for call in calls:
-            if self.until is not None and time.monotonic() >= self.until:
+            if is_over(self.until):
                 return
             yield call
 
@@ -63,6 +70,11 @@ def deadline(budget_s: float | None) -> float | None:
     if budget_s < 0:
         raise UsageError(f"--budget-s {budget_s} makes no sense; give the seconds after which no unit is started")
     return time.monotonic() + budget_s
+
+
+def is_over(until: float | None) -> bool:
+    """Tell whether the time of an `Execution.until` is up."""
+    return until is not None and time.monotonic() >= until
 
 
 def described(function: Callable[..., Any], call: Call) -> str:

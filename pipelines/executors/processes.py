@@ -1,13 +1,13 @@
 """Worker processes of this machine: a unit that kills its process, or never ends, costs that unit and nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
-from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Execution, Outcome, described
+from pipelines.executors.execution import IN_FLIGHT_PER_WORKER, Call, Calls, Execution, Outcome, described
 from schemas.errors import UsageError, WorkerCrashError
 
 MAIN_MODULE = (
@@ -16,9 +16,7 @@ MAIN_MODULE = (
 )
 
 
-def run_in_processes(
-    function: Callable[..., Any], calls: Sequence[Call], workers: int, execution: Execution
-) -> Iterator[Outcome]:
+def run_in_processes(function: Callable[..., Any], calls: Calls, workers: int, execution: Execution) -> Iterator[Outcome]:
     """Call `function` in `workers` spawned processes; see `run_all`.
 
     Raises:

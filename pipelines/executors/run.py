@@ -1,14 +1,14 @@
 """The one call through which every unit runs, wherever that is."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from pipelines.executors.execution import Call, Execution, Outcome
+from pipelines.executors.execution import Calls, Execution, Outcome
 from pipelines.executors.processes import run_in_processes
 
 
-def run_all(function: Callable[..., Any], calls: Sequence[Call], execution: Execution, *, gpus: int = 0) -> Iterator[Outcome]:
+def run_all(function: Callable[..., Any], calls: Calls, execution: Execution, *, gpus: int = 0) -> Iterator[Outcome]:
     """Call `function(*call)` for every call, yielding `(call, result)` as they end.
 
     A call whose worker died or ran out of time yields a `WorkerCrashError` in place of the result; any other exception

@@ -7,11 +7,11 @@ anywhere, a rerun finds the marker (skip), the receipt (commit without working a
 
 from pipelines.unit.commit import MARKER
 from pipelines.unit.execute import execute, execute_batch
-from pipelines.unit.loop import JUDGE_AFTER, STOP_REJECTS, run_stage
+from pipelines.unit.loop import STOP_REJECTS, Judge, run_stage
 from pipelines.unit.model import Output, Reject, Stage, StageReport, Unit, UnitReport, gpus_of
 from pipelines.unit.outstanding import damaged_units, outstanding, pending
 
 __all__ = [
-    "JUDGE_AFTER", "MARKER", "STOP_REJECTS", "Output", "Reject", "Stage", "StageReport", "Unit", "UnitReport", "damaged_units", "execute",
+    "MARKER", "STOP_REJECTS", "Judge", "Output", "Reject", "Stage", "StageReport", "Unit", "UnitReport", "damaged_units", "execute",
     "execute_batch", "gpus_of", "outstanding", "pending", "run_stage",
 ]  # fmt: skip

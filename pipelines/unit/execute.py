@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from catalog.append import Part, marks_in
 from catalog.fault import lake_faults
 from catalog.tables import Catalog
+from pipelines.executors.execution import is_over
 from pipelines.unit.commit import MARKER, Committer
 from pipelines.unit.failpoints import failpoint
 from pipelines.unit.model import Finished, Measured, Output, Reject, Stage, Unit, UnitReport
@@ -41,7 +42,7 @@ def execute_batch(stage: Stage, units: Iterable[Unit], run: str, until: float | 
     committer = Committer(stage, run)
     with committer:
         for unit in asked:
-            if until is not None and time.monotonic() >= until:
+            if is_over(until):
                 break
             if unit.mark not in done:
                 reports += committer.add(prepare(stage, unit))

@@ -5,14 +5,13 @@ import os
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
 
 from pipelines.executors import Execution, run_all
 from pipelines.observe.live import Progress
 from pipelines.observe.log import configure, event
 from pipelines.unit.commit import Committer
 from pipelines.unit.execute import crashed, prepare
-from pipelines.unit.model import NOTHING, Finished, Stage, StageReport, Unit, UnitReport, gpus_of
+from pipelines.unit.model import NOTHING, Finished, Reject, Stage, StageReport, Unit, UnitReport, gpus_of
 from pipelines.unit.outstanding import outstanding
 from schemas.errors import RejectLimitError
 from schemas.ids import short_id
@@ -115,30 +114,32 @@ class _Watch:
 
 @dataclass(slots=True)
 class Judge:
-    """Counts rejected episodes and stops the run when too large a share of many is."""
+    """Counts rejected episodes and stops the run when too large a share of many is; `advice` ends the sentence."""
 
     stage: str
     limit: float
+    advice: str = "or raise the limit with --max-rejects"
     seen: int = 0
     rejected: int = 0
+    reason: str = "see quarantine"
 
-    def take(self, finished: Finished) -> None:
-        """Count one unit.
+    def take(self, episodes: int, rejects: Sequence[Reject]) -> None:
+        """Count what came back: a unit, or several, of so many episodes.
 
         Raises:
             RejectLimitError: that was one too many.
         """
-        self.seen += finished.unit.episodes
-        self.rejected += sum(r.episodes for r in finished.rejects)
+        self.seen += episodes
+        self.rejected += sum(r.episodes for r in rejects)
+        self.reason = rejects[-1].message if rejects else self.reason
         if self.seen >= JUDGE_AFTER and self.rejected > self.limit * self.seen:
             raise RejectLimitError(
                 f"{self.stage}: {self.rejected} of {self.seen} episodes rejected, more than {self.limit:.0%}; last reason: "
-                f"{finished.rejects[-1].message if finished.rejects else 'see quarantine'}. "
-                "Fix the source, or raise the limit with --max-rejects"
+                f"{self.reason}. Fix the source, {self.advice}"
             )
 
 
-class _Calls(Sequence[tuple[Stage, Unit]]):
+class _Calls:
     """Arguments of `prepare`, built as they are handed out: a million units cost no million tuples.
 
     A unit that another run commits before its turn comes is not handed out at all.
@@ -150,15 +151,6 @@ class _Calls(Sequence[tuple[Stage, Unit]]):
 
     def __len__(self) -> int:
         return len(self._units)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[Stage, Unit]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[tuple[Stage, Unit]]: ...
-    def __getitem__(self, index: int | slice) -> Any:
-        if isinstance(index, slice):
-            return [(self._stage, unit) for unit in self._units[index]]
-        return self._stage, self._units[index]
 
     def __iter__(self) -> Iterator[tuple[Stage, Unit]]:
         for unit in self._units:
@@ -175,6 +167,6 @@ def _work(stage: Stage, todo: Sequence[Unit], run: str, execution: Execution, ju
         for (_, unit), result in run_all(prepare, calls, execution, gpus=gpus_of(stage)):
             finished = result if isinstance(result, Finished) else crashed(unit, result)
             yield from committer.add(finished)
-            judge.take(finished)
+            judge.take(unit.episodes, finished.rejects)
         yield from committer.flush()
     yield from (UnitReport(u.id, u.label, u.dataset, "skipped") for u in calls.skipped)

@@ -13,7 +13,7 @@ import pytest
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.annotate import AnnotateStage
+from pipelines.annotate import AnnotateStage, EvaluateStage
 from pipelines.executors import Execution, run_all
 from pipelines.executors.execution import deadline
 from pipelines.executors.versions import check_same, versions
@@ -135,6 +135,7 @@ def test_versions_are_compared_by_name() -> None:
 )
 def test_a_gpu_asked_for_by_name_may_be_a_workers(lake: Lake, on_gpu: bool, device: str, gpus: int) -> None:
     annotator: Any = SimpleNamespace(on_gpu=on_gpu)
-    assert gpus_of(AnnotateStage(lake, annotator, device=device)) == gpus
+    for kind in (AnnotateStage, EvaluateStage):
+        assert gpus_of(kind(lake, annotator, device=device)) == gpus
     if on_gpu:
         assert gpus_of(CacheStage(lake, "mix", Named("act:x", device=device))) == gpus
