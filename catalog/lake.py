@@ -70,6 +70,11 @@ class Lake:
                 raise UnsafePathError(f"{part!r} may not name a place in the lake {self.root}: names stay below the root")
         return posixpath.join(self.root, *parts)
 
+    def files(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Return every file at or below a folder of the lake, with what its store says of it; none where there is no such folder."""
+        root = self.path(folder)
+        return self.fs.find(root, detail=True) if self.fs.exists(root) else {}
+
     def relative(self, uri: str) -> str:
         """Return `uri` relative to the root; catalog rows store this form so that a lake can be moved."""
         prefix = self.root + "/"

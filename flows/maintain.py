@@ -32,11 +32,10 @@ def maintain(lake: str | None = None, older_than_h: float = 24, keep_versions_h:
 def keep(lake: Lake, older_than_h: float, keep_versions_h: float) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """Do all of it; return counts, and a row per table that changed."""
     done = keep_up(lake, older_than_s=older_than_h * 3600, keep_versions_h=keep_versions_h)
-    tables = [
-        {"table": name, "files": done.compacted.get(name, (None, None))[0], "compacted to": done.compacted.get(name, (None, None))[1],
-         "old files removed": done.vacuumed.get(name, 0)}
-        for name in sorted({*done.compacted, *done.vacuumed})
-    ]  # fmt: skip
+    tables: list[dict[str, Any]] = [
+        {"table": name, "files": before, "compacted to": after, "old files removed": removed}
+        for name, before, after, removed in done.tables
+    ]
     swept, vacuumed = done.swept, sum(done.vacuumed.values())
     counts = {
         "leftovers": swept.files + swept.receipts,

@@ -12,7 +12,9 @@ from pipelines.observe.live import FOLDER, live_runs
 from pipelines.publish import TEMPORARY
 from pipelines.unit import MARKER
 
-FOLDERS = ("shards", "annotations", "residuals", "mixtures", "reports", "receipts")
+FOLDERS = (
+    "shards", "annotations", "residuals", "attempts", "memories", "mixtures", "tokenizers", "weights", "reports", "receipts",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,7 @@ def sweep(lake: Lake, *, older_than_s: float = 24 * 3600) -> SweepReport:
     oldest, catalog = time.time() - older_than_s, Catalog(lake)
     committed = catalog.committed_units(MARKER)
     for folder in FOLDERS:
-        root = lake.path(folder)
-        found = lake.fs.find(root, detail=True) if lake.fs.exists(root) else {}
-        for path, info in found.items():
+        for path, info in lake.files(folder).items():
             name = path.rsplit("/", 1)[-1]
             if TEMPORARY in name and lake.is_local and info["mtime"] < oldest:
                 lake.fs.rm_file(path)

@@ -26,12 +26,8 @@ def command(
 
     console, where = Console(as_json), Lake.at(lake)
     done = maintain(where, older_than_s=older_than_h * 3600, keep_versions_h=keep_versions_h)
-    rows = [
-        (name, *done.compacted.get(name, (None, None)), done.vacuumed.get(name, 0))
-        for name in sorted({*done.compacted, *done.vacuumed})
-    ]
-    if rows:
-        console.table(("table", "files", "after compaction", "old files removed"), rows)
+    if done.tables:
+        console.table(("table", "files", "after compaction", "old files removed"), done.tables)
     console.text(
         f"maintain: {done.swept.files} leftovers ({size(done.swept.bytes)}) and {done.swept.receipts} receipts removed, "
         f"{len(done.compacted)} tables compacted, {sum(done.vacuumed.values())} old catalog files removed"

@@ -97,8 +97,8 @@ class Progress:
 
 def live_runs(lake: Lake) -> list[LiveRun]:
     """Return every run that has not said it ended, the newest first. A file that is being written is left out."""
-    folder, found = lake.path(FOLDER), list[LiveRun]()
-    for path in lake.fs.find(folder) if lake.fs.exists(folder) else []:
+    found = list[LiveRun]()
+    for path in lake.files(FOLDER):
         try:
             body: dict[str, Any] = json.loads(lake.fs.cat_file(path))
             found.append(LiveRun(**body))

@@ -16,6 +16,7 @@ from catalog.tables import Catalog
 from pipelines.publish import PublishedFile, is_intact
 from pipelines.unit.commit import MARKER
 from pipelines.unit.model import Stage, Unit
+from pipelines.unit.receipt import open_receipts
 from schemas.tables import TABLES
 
 # What a reader looks rows up by, where that is how a plan's content shows. `datasets` is left out: every unit of one writes the same key.
@@ -83,13 +84,8 @@ def damaged_units(lake: Lake, units: Sequence[str]) -> set[str]:
 
 def _begun_again(lake: Lake, units: Collection[str]) -> dict[str, int]:
     """Return the units that a killed run was doing once more: their rows may show already, but not in every table."""
-    folder, found = lake.path("receipts"), dict[str, int]()
-    names = (
-        [str(path).rsplit("/", 1)[-1].removesuffix(".json") for path in lake.fs.ls(folder, detail=False)]
-        if lake.fs.exists(folder)
-        else []
-    )
-    for mark in names:
+    found = dict[str, int]()
+    for mark in open_receipts(lake):
         unit, plus, times = mark.rpartition("+")
         if plus and unit in units and not Catalog(lake).committed(MARKER, mark):
             found[unit] = int(times)

@@ -11,6 +11,7 @@ from pipelines.publish import PublishedFile, is_intact, publish_bytes
 from pipelines.unit.model import Output, Reject, Unit
 from schemas.errors import LakeError
 
+FOLDER, SUFFIX = "receipts", ".json"  # see `Lake.receipt`
 CHEAP_S = 1.0  # work that took less, and left no files, is done again rather than written down
 
 
@@ -35,7 +36,7 @@ def write_receipt(lake: Lake, unit: Unit, output: Output) -> None:
 
 def recover(lake: Lake, unit: Unit) -> Output | None:
     """Return the output an earlier, interrupted try left behind, if every file it names is still intact."""
-    body = _read(lake, unit)
+    body = _read(lake, unit.mark)
     if body is None:
         return None
     files = tuple(PublishedFile(**f) for f in body["files"])
@@ -50,10 +51,22 @@ def read_receipt(lake: Lake, unit: Unit) -> Output:
     Raises:
         LakeError: it is gone.
     """
-    body = _read(lake, unit)
+    body = _read(lake, unit.mark)
     if body is None:
         raise LakeError(f"{lake.receipt(unit.mark)} is gone although the unit has just been done; run the stage again")
     return _output(body, tuple(PublishedFile(**f) for f in body["files"]))
+
+
+def open_receipts(lake: Lake) -> list[str]:
+    """Return the marks of the units that have a receipt; one that is being written does not count."""
+    names = [path.rsplit("/", 1)[-1] for path in lake.files(FOLDER)]
+    return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
+
+
+def promised_files(lake: Lake) -> set[str]:
+    """Return the paths that receipts of finished, not yet committed units name."""
+    bodies = [_read(lake, mark) for mark in open_receipts(lake)]
+    return {file["path"] for body in bodies if body is not None for file in body["files"]}
 
 
 def remove_receipt(lake: Lake, unit: Unit) -> None:
@@ -64,9 +77,9 @@ def remove_receipt(lake: Lake, unit: Unit) -> None:
         return
 
 
-def _read(lake: Lake, unit: Unit) -> dict[str, Any] | None:
+def _read(lake: Lake, mark: str) -> dict[str, Any] | None:
     try:
-        return json.loads(lake.fs.cat_file(lake.receipt(unit.mark)))
+        return json.loads(lake.fs.cat_file(lake.receipt(mark)))
     except FileNotFoundError:
         return None
 

@@ -8,11 +8,13 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from catalog.lake import Lake
 from pipelines.publish import TEMPORARY
-from pipelines.upkeep.needed import needed_files, promised_files, registered_files
+from pipelines.unit.receipt import promised_files
+from pipelines.upkeep.needed import needed_files, registered_files
 from pipelines.upkeep.pins import live_mixtures
 from schemas.errors import UsageError
 
@@ -65,7 +67,8 @@ def collect_garbage(
     """
     if keep_mixtures is not None and keep_mixtures < 1:
         raise UsageError(f"--keep-mixtures {keep_mixtures} would leave mixtures without a version; keep at least 1")
-    needed = {f.path for f in needed_files(lake, keep_mixtures=keep_mixtures)} | promised_files(lake)
+    promised = promised_files(lake)  # first: a unit that commits meanwhile is then found in the catalog
+    needed = promised | {f.path for f in needed_files(lake, keep_mixtures=keep_mixtures)}
     limit, garbage, young = time.time() - older_than_s, list[Garbage](), 0
     for item, info in _candidates(lake, needed, keep_mixtures):
         if _written_at(info) > limit:
@@ -99,21 +102,15 @@ def _candidates(lake: Lake, needed: set[str], keep_mixtures: int | None) -> Iter
 
 
 def _files(lake: Lake, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    root = lake.path(folder)
-    found: dict[str, dict[str, Any]] = lake.fs.find(root, detail=True) if lake.fs.exists(root) else {}
+    found = lake.files(folder)
     for path in sorted(found):
         yield folder + path[path.rindex(f"/{folder}/") + len(folder) + 1 :], found[path]
 
 
 def _written_at(info: dict[str, Any]) -> float:
     """Return a file's time of writing, from whatever its store calls it; a file that has none counts as young."""
-    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
-        if (value := info.get(name)) is not None:
-            return (
-                value.timestamp()
-                if hasattr(value, "timestamp")
-                else float(value)
-                if isinstance(value, (int, float))
-                else time.time()
-            )
-    return time.time()
+    names = ("mtime", "LastModified", "last_modified", "updated", "created")
+    value = next((info[name] for name in names if info.get(name) is not None), None)
+    if isinstance(value, datetime):
+        return value.timestamp()
+    return float(value) if isinstance(value, (int, float)) else time.time()

@@ -16,6 +16,15 @@ class MaintainReport:
     compacted: dict[str, tuple[int, int]]
     vacuumed: dict[str, int]
 
+    @property
+    def tables(self) -> list[tuple[str, int | None, int | None, int]]:
+        """Per table that changed: its name, its files before and after compaction, how many old files were removed."""
+        found = list[tuple[str, int | None, int | None, int]]()
+        for name in sorted({*self.compacted, *self.vacuumed}):
+            before, after = self.compacted.get(name, (None, None))
+            found.append((name, before, after, self.vacuumed.get(name, 0)))
+        return found
+
 
 def maintain(lake: Lake, *, older_than_s: float = 24 * 3600.0, keep_versions_h: float = RETENTION_H) -> MaintainReport:
     """Sweep, compact and vacuum; the union of every pin is taken just before the vacuum.

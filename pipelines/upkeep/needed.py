@@ -1,7 +1,4 @@
-"""Which files of a lake something rests on: what the catalog shows now, what live mixtures pinned, what open receipts will commit."""
-
-import json
-from collections.abc import Sequence
+"""Which files of a lake something rests on: what the catalog shows now, and what live mixtures pinned."""
 
 import polars as pl
 
@@ -34,15 +31,10 @@ def needed_files(lake: Lake, *, keep_mixtures: int | None = None) -> list[Publis
     return [PublishedFile(*row) for row in rows.iter_rows()]
 
 
-def promised_files(lake: Lake) -> set[str]:
-    """Return the paths that receipts of finished, not yet committed units name."""
-    folder = lake.path("receipts")
-    receipts = lake.fs.find(folder) if lake.fs.exists(folder) else []
-    found = set[str]()
-    for path in receipts:
-        if str(path).endswith(".json"):
-            found |= {file["path"] for file in json.loads(lake.fs.cat_file(path))["files"]}
-    return found
+def registered_files(lake: Lake) -> list[PublishedFile]:
+    """Return every shard file and side table that a row has ever named, as its newest row describes it."""
+    tables = [Catalog(lake).latest(table).select(_FILE) for table in ("shards", "annotations")]
+    return [PublishedFile(*row) for row in pl.concat(tables).unique("uri", keep="last").sort("uri").collect().iter_rows()]
 
 
 def _pinned(catalog: Catalog, mixture: LiveMixture) -> list[pl.DataFrame]:
@@ -58,9 +50,3 @@ def _of(catalog: Catalog, shown: pl.DataFrame, version: int | None) -> pl.DataFr
     tables = catalog.latest("annotations", version).collect().join(shown, on="shard", how="semi")
     newest = tables.sort("committed_ns").unique(["annotator", "shard"], keep="last")
     return pl.concat([frame.select(_FILE) for frame in (files, newest)])
-
-
-def registered_files(lake: Lake, tables: Sequence[str] = ("shards", "annotations")) -> list[PublishedFile]:
-    """Return every file that a row of these tables has ever named, as its newest row describes it."""
-    rows = pl.concat([Catalog(lake).latest(t).select(_FILE) for t in tables]).unique("uri", keep="last").sort("uri").collect()
-    return [PublishedFile(*row) for row in rows.iter_rows()]

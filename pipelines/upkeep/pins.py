@@ -59,10 +59,10 @@ def live_mixtures(lake: Lake, *, keep: int | None = None) -> list[LiveMixture]:
     ]  # fmt: skip
 
 
-def pinned_versions(lake: Lake, *, keep: int | None = None) -> dict[str, set[int]]:
+def pinned_versions(lake: Lake) -> dict[str, set[int]]:
     """Return per table the versions that a live mixture or an export names."""
     found: dict[str, set[int]] = defaultdict(set)
-    named = [pins for mixture in live_mixtures(lake, keep=keep) for pins in mixture.pins]
+    named = [pins for mixture in live_mixtures(lake) for pins in mixture.pins]
     for pins in (*named, *_exported_pins(lake)):
         for table, version in pins.items():
             if version is not None:

@@ -36,5 +36,20 @@ def test_only_leftovers_are_removed(lake: Lake) -> None:
     assert ingest_toy(lake, ToySource(per_group=4)).worked == 0
 
 
+def test_leftovers_go_wherever_files_are_published(lake: Lake) -> None:
+    targets = [
+        lake.shard("toy", "u", "steps"), lake.annotation("a", "f", "u"), lake.residual("t", "k", "u"), lake.attempts("s", "u"),
+        lake.memory("m", "u"), f"{lake.mixture('mix', 'h')}/index.arrow", lake.path("tokenizers", "t.json"),
+        lake.path("weights/depth_codes", "w.safetensors"), lake.report("page.html"), lake.receipt("u"),
+    ]  # fmt: skip
+    left = [Path(f"{target}.tmp-1-0") for target in targets]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+        _age(path, 7200)
+    assert sweep(lake, older_than_s=3600).files == len(left)
+    assert not [path for path in left if path.exists()]
+
+
 def test_an_empty_lake_has_nothing_to_sweep(lake: Lake) -> None:
     assert sweep(lake) == SweepReport()

@@ -89,6 +89,10 @@ def test_killed_while_it_comes_back(lake: Lake, monkeypatch: pytest.MonkeyPatch,
         with pytest.raises(KeyboardInterrupt):
             run(Edited(lake, (1,)))
     assert [u.again for u in pending(Edited(lake, (1,)))] == [1]
+    (receipt,) = Path(lake.root).glob("receipts/*")
+    (half := receipt.with_name(f"{receipt.name}.tmp-1-0")).write_bytes(b"killed while it was written")
+    assert [u.again for u in pending(Edited(lake, (1,)))] == [1]
+    half.unlink()
     assert run(Edited(lake, (1,))).count("recovered") == 1
     assert shown(lake) == [1]
     assert Catalog(lake).scan("episodes").collect().height == 3
