@@ -242,7 +242,7 @@ def export(
 
     Args:
         what: see `pipelines.selection.choose`.
-        to: `lerobot` or `rlds`.
+        to: a format, a name in `pipelines.exporters.registry`: `lerobot`, `rlds`, `webdataset`, ...
         out: folder or URL.
         lake: where the episodes are.
         kinds: only sources of these kinds (`human`, `robot`, `sim`).

@@ -69,19 +69,17 @@ for module in (
     app.command(name=module.NAME)(_exiting(module.command))
 
 
-curation = typer.Typer(help=curate.HELP, rich_markup_mode=None, pretty_exceptions_enable=False)
-curation.callback(invoke_without_command=True)(_exiting(curate.command))
-for action_name, action in curate.ACTIONS.items():
-    curation.command(name=action_name)(_exiting(action))
-app.add_typer(curation, name=curate.NAME)
-mixing = typer.Typer(cls=mix.Group, help=mix.HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-for action_name, action in mix.ACTIONS.items():
-    mixing.command(name=action_name)(_exiting(action))
-app.add_typer(mixing, name=mix.NAME)
-trying = typer.Typer(help=attempts.HELP, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
-for action_name, action in attempts.ACTIONS.items():
-    trying.command(name=action_name)(_exiting(action))
-app.add_typer(trying, name=attempts.NAME)
+def _group(module: Any, **options: Any) -> typer.Typer:
+    group = typer.Typer(help=module.HELP, rich_markup_mode=None, pretty_exceptions_enable=False, **options)
+    for name, action in module.ACTIONS.items():
+        group.command(name=name)(_exiting(action))
+    app.add_typer(group, name=module.NAME)
+    return group
+
+
+_group(curate).callback(invoke_without_command=True)(_exiting(curate.command))
+_group(mix, cls=mix.Group, no_args_is_help=True)
+_group(attempts, no_args_is_help=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`cotrain export`: episodes become a LeRobot or RLDS dataset."""
+"""`cotrain export`: episodes become a dataset in another format."""
 
 from typing import Annotated
 

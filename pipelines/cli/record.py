@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import DryRunOption, JsonOption, WorkersOption
+from pipelines.cli.options import DryRunOption, JsonOption, WorkersOption, names
 
 NAME = "record"
 
@@ -50,10 +50,10 @@ def command(
     if vary and factors:
         raise UsageError("--vary and --factors both say what varies; give one of them")
     varied = Factors.from_toml(factors) if factors else Factors.from_text(vary)
-    changed = tuple(f.strip() for f in counterfactual.split(",") if f.strip())
-    names = tuple(t.strip() for t in tasks.split(",") if t.strip())
-    spec = RecordSpec(simulator=simulator, tasks=names, episodes=episodes, seed=seed, size=size, hz=hz, policy=policy)  # pyright: ignore[reportArgumentType]
-    spec = replace(spec, factors=varied, counterfactual=changed, depth_hz=depth_hz)
+    spec = RecordSpec(
+        simulator=simulator, tasks=names(tasks), episodes=episodes, seed=seed, size=size, hz=hz, policy=policy,  # pyright: ignore[reportArgumentType]
+        factors=varied, counterfactual=names(counterfactual), depth_hz=depth_hz,
+    )  # fmt: skip
     if simulator == "gymnasium":
         spec = replace(spec, cameras=("front",), segmentation_hz=0)  # its environments draw one picture and no masks
     elif simulator == "robosuite":

@@ -20,7 +20,7 @@ def command(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> int:
-    """Compare exports with the lake, through LeRobotDataset and TFDS; or, as `verify lake`, every file with the catalog.
+    """Compare exports with the lake, through the formats' own readers; or, as `verify lake`, every file with the catalog.
 
     Exits with 1 where anything differs.
     """

@@ -10,7 +10,7 @@ import polars as pl
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.observe.live import live_runs
-from schemas.errors import DependencyError, UsageError
+from schemas.errors import UsageError
 from schemas.tables import TABLES
 
 
@@ -41,12 +41,10 @@ def write_metrics(lake: Lake, path: Path) -> None:
     Raises:
         UsageError: the file cannot be written.
     """
-    from prometheus_client import CollectorRegistry, write_to_textfile
+    from prometheus_client import write_to_textfile
 
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LakeCollector(lake))
     try:
-        write_to_textfile(str(path), registry)
+        write_to_textfile(str(path), _registry(lake))
     except OSError as error:
         raise UsageError(f"cannot write metrics to {path}: {error}") from error
 
@@ -57,19 +55,23 @@ def serve_metrics(lake: Lake, address: str) -> tuple[Any, Any]:
     Raises:
         UsageError: the address does not parse or is taken.
     """
-    try:
-        from prometheus_client import CollectorRegistry, start_http_server
-    except ImportError as error:
-        raise DependencyError("serving metrics needs the package prometheus-client") from error
+    from prometheus_client import start_http_server
+
     host, _, port = address.rpartition(":")
     if not port.isdigit():
         raise UsageError(f"--serve {address!r} is not host:port or :port")
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(LakeCollector(lake))
     try:
-        return start_http_server(int(port), addr=host or "127.0.0.1", registry=registry)
+        return start_http_server(int(port), addr=host or "127.0.0.1", registry=_registry(lake))
     except (OSError, OverflowError) as error:
         raise UsageError(f"--serve {address}: {error}") from error
+
+
+def _registry(lake: Lake) -> Any:
+    from prometheus_client import CollectorRegistry
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(LakeCollector(lake))
+    return registry
 
 
 def _family(family: Any, rows: list[tuple[list[str], float]]) -> Any:
