@@ -30,6 +30,7 @@ LATEST_SQL = (
     "SELECT e.dataset, count(*) AS n, avg(s.value) AS v FROM (SELECT *, row_number() OVER (PARTITION BY episode_id ORDER BY committed_ns DESC) "
     "AS place FROM episodes) e JOIN scores s ON s.episode_id = e.episode_id WHERE e.place = 1 AND s.value > 0.5 GROUP BY e.dataset ORDER BY e.dataset"
 )
+_FULL = "--full" in sys.argv[1:]
 _COLUMNS = ("episode_id", "dataset", "key", "shard", "steps", "duration_s", "task", "committed_ns")
 
 
@@ -185,7 +186,7 @@ class Duck:
 
 def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Fill the three stores, ask them the same, and compare."""
-    count = FULL if "--full" in sys.argv[1:] or _FULL else QUICK if quick else EPISODES
+    count = FULL if _FULL else QUICK if quick else EPISODES
     home = Path(tempfile.mkdtemp(prefix="cotrain-catalog-"))
     try:
         stores = [kind(home) for kind in (Ours, Sqlite, Duck)]
@@ -269,8 +270,6 @@ def _goals(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         goal("append, DuckDB's time over ours", "above 0.5", by["append 1 000 rows, duckdb"], by["append 1 000 rows, duckdb"] > 0.5),
     ]  # fmt: skip
 
-
-_FULL = "--full" in sys.argv[1:]
 
 if __name__ == "__main__":
     if _FULL:

@@ -9,7 +9,6 @@ where there are more than 64; here each task is one unit, which is the worst cas
 
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -124,5 +123,4 @@ def _prefect(folder: Path) -> Any:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     main("operations_overhead", (__doc__ or "").splitlines()[0], run)

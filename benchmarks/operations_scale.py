@@ -21,7 +21,6 @@ from typing import Any
 from benchmarks.harness import goal, main
 
 UNITS, QUICK_UNITS = 1_000_000, 50_000
-GROUP = 1024
 ROOT = Path(__file__).resolve().parents[1]
 MOST_MB = 1000
 
@@ -57,7 +56,7 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     try:
         lake = str(home / "lake")
         steps = [
-            ("plan", count), ("commit", count), ("diff", count), ("half", count), ("compact", count), ("diff", count), ("verify", count),
+            ("plan", count), ("commit", count), ("diff", count), ("move on", count), ("compact", count), ("diff", count), ("open", count),
         ]  # fmt: skip
         rows = [_apart(step, lake, size) for step, size in steps]
     finally:
@@ -100,29 +99,25 @@ def _plan(lake: Any, count: int) -> dict[str, Any]:
 
 def _commit(lake: Any, count: int) -> dict[str, Any]:
     """The whole run: plan, compare, hand out, commit."""
-    from pipelines.executors import Execution
-    from pipelines.unit import run_stage
-
-    report = run_stage(NoOp(lake, count), execution=Execution(workers=0))
-    return {"done": report.count("done")}
+    return {"done": _run(lake, count).count("done")}
 
 
 def _diff(lake: Any, count: int) -> dict[str, Any]:
     """The same plan again: nothing is left to do."""
-    from pipelines.executors import Execution
-    from pipelines.unit import run_stage
-
-    report = run_stage(NoOp(lake, count), execution=Execution(workers=0))
-    return {"skipped": report.count("skipped"), "files": _files(lake)}
+    return {"skipped": _run(lake, count).count("skipped"), "files": _files(lake)}
 
 
-def _half(lake: Any, count: int) -> dict[str, Any]:
-    """A plan that moved on: 1 % of it is new."""
-    from pipelines.executors import Execution
-    from pipelines.unit import run_stage
-
-    report = run_stage(NoOp(lake, count, first=count // 100), execution=Execution(workers=0))
+def _move_on(lake: Any, count: int) -> dict[str, Any]:
+    """A plan of which 1 % is new."""
+    report = _run(lake, count, first=count // 100)
     return {"done": report.count("done"), "skipped": report.count("skipped")}
+
+
+def _run(lake: Any, count: int, first: int = 0) -> Any:
+    from pipelines.executors import Execution
+    from pipelines.unit import run_stage
+
+    return run_stage(NoOp(lake, count, first), execution=Execution(workers=0))
 
 
 def _compact(lake: Any, count: int) -> dict[str, Any]:  # noqa: ARG001
@@ -131,8 +126,8 @@ def _compact(lake: Any, count: int) -> dict[str, Any]:  # noqa: ARG001
     return {"files": compact(lake)["runs"]}
 
 
-def _verify(lake: Any, count: int) -> dict[str, Any]:  # noqa: ARG001
-    """What a look at the catalog costs now: its committed units, and opening it."""
+def _open(lake: Any, count: int) -> dict[str, Any]:  # noqa: ARG001
+    """What a first look at the catalog costs now."""
     from catalog.tables import Catalog
 
     start = time.perf_counter()
@@ -155,7 +150,7 @@ def _peak_mb() -> float:
 
 
 STEPS: dict[str, Callable[[Any, int], dict[str, Any]]] = {
-    "plan": _plan, "commit": _commit, "diff": _diff, "half": _half, "compact": _compact, "verify": _verify,
+    "plan": _plan, "commit": _commit, "diff": _diff, "move on": _move_on, "compact": _compact, "open": _open,
 }  # fmt: skip
 
 

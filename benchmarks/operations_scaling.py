@@ -8,7 +8,6 @@ ratio also carries whatever else the machine does.
 
 import itertools
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -84,5 +83,4 @@ def _done(report: Any) -> float:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     main("operations_scaling", (__doc__ or "").splitlines()[0], run)
