@@ -34,6 +34,7 @@ from pipelines.sources.registry import open_source
 from pipelines.unit import run_stage
 from schemas.mixture import MixtureSpec, SourceSpec
 from tests.support.policies import tiny_fastwam
+from transforms.flow import noisy
 
 HERE = Execution(workers=0)
 STRIDE = 6  # frames; neighbours say the same
@@ -121,7 +122,7 @@ def fit(stage: CacheStage, learn: set[str], steps: int) -> list[float]:
         context = teacher.encode(ready, aux)
         real, loss = (~ready["action_is_pad"]).float()[..., None], torch.zeros(())
         for privileged in (False, True):
-            answer = trainable(core, context, t * noise + (1 - t) * ready["action"], tau, privileged=privileged)
+            answer = trainable(core, context, noisy(ready["action"], noise, t), tau, privileged=privileged)
             loss = loss + (((answer - (noise - ready["action"])) ** 2) * real).sum() / (real.sum() * noise.shape[-1])
         optimiser.zero_grad()
         loss.backward()

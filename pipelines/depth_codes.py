@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from annotators.base import in_test
 from annotators.clips import Look
 from annotators.depth.frames import F32, FAR, NEAR, SIDE, as_model_input, depth_camera
 from annotators.depth.model import DepthCodesSpec, save, train
 from catalog.lake import Lake
-from pipelines.annotate.pictures import read_clip, shown
+from pipelines.annotate.pictures import whole_clip
 from pipelines.publish import publish, seal_of, temporary_for
-from pipelines.selection import choose
+from pipelines.selection import choose, split_groups
 from pipelines.shards.reader import open_shard
 from schemas.errors import UsageError
-from transforms.splits import held_out
 
 FOLDER = "weights/depth_codes"
 MOST_PICTURES = 20_000
@@ -73,8 +73,7 @@ def train_depth_codes(
 def _pictures(lake: Lake, what: str, camera: str | None) -> tuple[Any, Any]:
     """Return metres and log depth float32[N, 80, 80] of at most `MOST_PICTURES` pictures, spread evenly."""
     episodes = choose(lake, what).episodes
-    groups = episodes.select(pl.coalesce(pl.col("split_group"), pl.col("episode_id")))["split_group"].to_list()
-    test = held_out(groups, 0.5, "annotators")
+    test = in_test(split_groups(episodes))
     if not test.all():
         episodes = episodes.filter(pl.Series(~test))
     nothing: F32 = np.empty((0, SIDE, SIDE), np.float32)
@@ -85,8 +84,7 @@ def _pictures(lake: Lake, what: str, camera: str | None) -> tuple[Any, Any]:
         chosen = depth_camera(shard.contract, camera)
         if isinstance(chosen, str):
             continue
-        look = Look(chosen.name)
-        pictures = read_clip(shard, episode, look, shown(shard, episode, look)).pictures
+        pictures = whole_clip(shard, episode, Look(chosen.name)).pictures
         if len(pictures):
             every = max(1, -(-len(pictures) // most))
             real, log = as_model_input(pictures[::every], chosen.depth_unit_m or 0.0)

@@ -40,6 +40,11 @@ def choose(lake: Lake, what: str) -> Selection:
     return _mixture(lake, catalog, what)
 
 
+def split_groups(episodes: pl.DataFrame) -> list[str]:
+    """Return what each episode must share a split with: its group where it has one, else itself."""
+    return episodes["split_group"].fill_null(episodes["episode_id"]).to_list()
+
+
 def _mixture(lake: Lake, catalog: Catalog, name: str) -> Selection:
     from pipelines.mixture.manifest import open_mixture
 

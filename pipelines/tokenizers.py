@@ -5,20 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from annotators.base import Batch
+from annotators.base import Batch, in_test
 from annotators.tokens.book import Material, TokenBook, TokenizerSpec, fit_book
 from annotators.tokens.chunks import ActionSpace, action_space, column_of, cut
 from catalog.lake import Lake
 from pipelines.publish import publish_bytes
-from pipelines.selection import choose
+from pipelines.selection import choose, split_groups
 from pipelines.shards.reader import open_shard
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
 from transforms.codec.base import F64
 from transforms.quantiles import Sketch
-from transforms.splits import held_out
+from transforms.spread import spread
 
 MOST_CHUNKS = 50_000  # per action space, for the vocabulary; statistics see every step
 FOLDER = "tokenizers"
@@ -113,7 +112,7 @@ class _Gathered:
     def add(self, dataset: str, batch: Batch) -> None:
         """Read a shard's episodes."""
         self.datasets.add(dataset)
-        test = held_out(batch.groups or batch.episodes, 0.5, "annotators")
+        test = in_test(batch.groups or batch.episodes)
         for half in (False, True):
             part = batch.take([e for e, is_test in enumerate(test) if bool(is_test) == half])
             if not part.episodes:
@@ -131,7 +130,7 @@ class _Gathered:
             return None
         sketches = [self.sketches[half] for half in halves if half in self.sketches]
         sketch = sketches[0] if len(sketches) == 1 else sketches[0].merge(sketches[1])
-        chosen = np.unique(np.linspace(0, len(chunks) - 1, min(len(chunks), MOST_CHUNKS)).astype(np.int64))
+        chosen = spread(len(chunks), MOST_CHUNKS)
         count = sum(self.episodes.get(half, 0) for half in halves)
         return Material(self.space, sketch, chunks[chosen], tuple(sorted(self.datasets)), count, len(halves) == 2)
 
@@ -141,8 +140,7 @@ def _batches(lake: Lake, what: str) -> Iterator[tuple[str, Batch]]:
     episodes = choose(lake, what).episodes
     for (dataset, name), rows in episodes.group_by("dataset", "shard", maintain_order=True):
         shard = open_shard(lake, str(dataset), str(name))
-        groups = rows.select(pl.coalesce(pl.col("split_group"), pl.col("episode_id")))["split_group"].to_list()
         everything = Batch(shard.contract, shard.steps)
         place = {e: i for i, e in enumerate(everything.episodes)}
         batch = everything.take([place[e] for e in rows["episode_id"]])
-        yield str(dataset), Batch(batch.contract, batch.steps, groups=tuple(groups))
+        yield str(dataset), Batch(batch.contract, batch.steps, groups=tuple(split_groups(rows)))

@@ -24,7 +24,8 @@ from annotators.evaluation import (
     total_variation,
     verdict,
 )
-from annotators.motion.kinematic_gates import KINEMATIC, Labeller, kinematic_gates
+from annotators.motion.kinematic_gates import KINEMATIC, kinematic_gates
+from annotators.motion.labellers import RATES, Labeller, labels_of, per_episode, share_of, shared_instants
 from annotators.motion.labels import StepLabels
 from annotators.motion.probe import is_absolute, noisy, resampled
 from annotators.motion.read import step_column
@@ -32,7 +33,6 @@ from annotators.motion.source import MotionSource
 from transforms.grid import BOOL, runs
 from transforms.rotation import F64
 
-RATES = (5, 10, 20, 30, 50)
 TV_GOAL, FLIP_GOAL, AUC_GOAL, STILL_GOAL = 0.05, 0.03, 0.60, 0.40
 NOISE_M, NOISE_DEG, NOISES = 0.001, 1.0, 4
 SURE = 0.05  # margin of a label that hangs on no threshold
@@ -106,22 +106,22 @@ def noise_flip_rate(label: Labeller, batch: Batch, source: MotionSource, baselin
 
     def measure(how: Labeller, disturbed: list[Batch]) -> tuple[StepLabels, BOOL, BOOL]:
         """Return the labels, and per draw (laid end to end) which steps have one before and after and which of them changed."""
-        before = _labels(how, batch)
-        after = [_labels(how, view) for view in disturbed]
+        before = labels_of(how, batch)
+        after = [labels_of(how, view) for view in disturbed]
         both = np.stack([(before.reason == 0) & (a.reason == 0) for a in after])
         return before, both, np.stack([(before.code != a.code).any(0) for a in after]) & both
 
     before, both, flipped = measure(label, views)
-    value, ci = ratio(_per_episode(batch, flipped.sum(0)), _per_episode(batch, both.sum(0)))
-    others = {n: _share(*measure(how, views)[1:]) for n, how in baselines.items() if how is not None}
+    value, ci = ratio(per_episode(batch, flipped.sum(0)), per_episode(batch, both.sum(0)))
+    others = {n: share_of(*measure(how, views)[1:]) for n, how in baselines.items() if how is not None}
     judged, margin = both & np.isfinite(before.margin), np.tile(before.margin, (NOISES, 1))
     auc = area_under_roc(-margin[judged], flipped[judged])
     sure = judged & (margin > SURE)
     detail = {
         "margin_predicts_flips_auc": known(auc),
-        "with_that_noise_per_coordinate": _share(*measure(label, [harder])[1:]),
-        f"flips_where_margin_above_{SURE}": _share(sure, flipped & sure),
-        f"share_with_margin_above_{SURE}": _share(judged, sure),
+        "with_that_noise_per_coordinate": share_of(*measure(label, [harder])[1:]),
+        f"flips_where_margin_above_{SURE}": share_of(sure, flipped & sure),
+        f"share_with_margin_above_{SURE}": share_of(judged, sure),
     }
     rows, gate = int(both[0].sum()), verdict(value < FLIP_GOAL and not auc <= AUC_GOAL)  # NaN: nothing flips, or no margin
     return QualityReport(
@@ -132,15 +132,15 @@ def noise_flip_rate(label: Labeller, batch: Batch, source: MotionSource, baselin
 
 def hold_still_share(label: Labeller, batch: Batch, baselines: dict[str, Labeller | None]) -> QualityReport:
     """Share of valid steps labelled as still; more than 40 % means that the thresholds do not fit the robot."""
-    labels = _labels(label, batch)
+    labels = labels_of(label, batch)
     valid = labels.reason == 0
     still = valid & (labels.code == 0).all(0)
-    value, ci = ratio(_per_episode(batch, still), _per_episode(batch, valid))
+    value, ci = ratio(per_episode(batch, still), per_episode(batch, valid))
     others = {}
     for name, how in baselines.items():
         if how is not None:
-            found = _labels(how, batch)
-            others[name] = _share(found.reason == 0, (found.reason == 0) & (found.code == 0).all(0))
+            found = labels_of(how, batch)
+            others[name] = share_of(found.reason == 0, (found.reason == 0) & (found.code == 0).all(0))
     detail = {
         "distinct_codes": len(np.unique(labels.code[:, valid], axis=1).T),
         "coverage": float(valid.mean()),
@@ -179,7 +179,7 @@ def predictiveness(label: Labeller, batch: Batch, source: MotionSource, baseline
         return not_measurable("predictiveness", "one episode cannot be held out", goal)
     o = np.concatenate([step_column(batch.steps.column(n)) for n in state]).T
     a = step_column(batch.steps.column(action.name)).T
-    labels = _labels(label, batch)
+    labels = labels_of(label, batch)
     use = (labels.reason == 0) & np.isfinite(o).all(1) & np.isfinite(a).all(1)
     if not use.any():
         return not_measurable("predictiveness", "no step has a motion", goal)
@@ -187,7 +187,7 @@ def predictiveness(label: Labeller, batch: Batch, source: MotionSource, baseline
 
     def measure(extra: F64) -> tuple[float, tuple[float, float] | None]:
         with_code = _errors(np.concatenate([o, extra], 1), a, use, part)
-        return ratio(_per_episode(batch, alone - with_code), _per_episode(batch, alone))
+        return ratio(per_episode(batch, alone - with_code), per_episode(batch, alone))
 
     alone = _errors(o, a, use, part)
     value, ci = measure(_one_hot(labels.code))
@@ -195,7 +195,7 @@ def predictiveness(label: Labeller, batch: Batch, source: MotionSource, baseline
     ceiling = 0.0
     for name, how in baselines.items():
         if how is not None:
-            others[name], spread = measure(_one_hot(_labels(how, batch).code))
+            others[name], spread = measure(_one_hot(labels_of(how, batch).code))
             ceiling = spread[1] if name == "shuffled" and spread else ceiling
     others["kmeans_of_actions"] = measure(_clusters(a, use, len(np.unique(labels.code[:, use], axis=1).T)))[0]
     gate = verdict(ci is not None and ci[0] > max(0.0, ceiling))
@@ -212,8 +212,8 @@ def _largest_distance(
     codes, seen, episode = [], [], np.empty(0, np.int64)
     for hz in RATES:
         view = resampled(batch, source, hz)
-        labels = _labels(label, view)
-        shared = [np.arange(a, b, hz // RATES[0]) for a, b in zip(view.starts[:-1], view.starts[1:], strict=True)]
+        labels = labels_of(label, view)
+        shared = shared_instants(view, hz)
         codes.append(labels.code[:, np.concatenate(shared)])
         seen.append(labels.reason[np.concatenate(shared)] == 0)
         episode = np.repeat(np.arange(len(shared)), [len(s) for s in shared])
@@ -239,20 +239,6 @@ def _largest_distance(
         int(valid.sum()),
         {**detail, "instants_where_all_agree": known(agree)},
     )
-
-
-def _labels(label: Labeller, batch: Batch) -> StepLabels:
-    labels = label(batch)
-    assert not isinstance(labels, str)  # usable() was asked before
-    return labels
-
-
-def _share(base: BOOL, hits: BOOL) -> float:
-    return float(hits.sum() / max(int(base.sum()), 1))
-
-
-def _per_episode(batch: Batch, marks: npt.NDArray[np.floating] | BOOL) -> F64:
-    return np.add.reduceat(np.asarray(marks, np.float64), batch.starts[:-1])
 
 
 def _lengths(labels: StepLabels, batch: Batch) -> dict[str, float]:

@@ -3,7 +3,7 @@
 The truth comes from raw positions by another formula: plain interpolation, no grid, no filter.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,20 +12,18 @@ import pyarrow as pa
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport, known, not_measurable, ratio, verdict
+from annotators.motion.labellers import RATES, Baselines, Labeller, labels_of, per_episode, share_of, shared_instants
 from annotators.motion.labels import StepLabels
 from annotators.motion.probe import displacements, is_absolute, reference, resampled, true_rates
+from annotators.motion.read import read_slots
 from annotators.motion.source import MotionSource
 from transforms.grid import BOOL
 from transforms.motion import RateRule
 from transforms.rotation import F64
 
 KINEMATIC = ("kinematic_agreement", "sign_agreement", "axis_f1", "reversal")
-RATES = (5, 10, 20, 30, 50)
 AGREEMENT_GOAL, SIGN_GOAL, F1_GOAL, REVERSAL_GOAL = 0.90, 0.99, 0.85, 0.90
 _OWN_AXES = "told in the end effector's own axes"
-
-type Labeller = Callable[[Batch], StepLabels | str]
-type Baselines = Mapping[str, Labeller | None]
 
 
 def kinematic_gates(
@@ -56,7 +54,7 @@ def kinematic_agreement(
     if source.arms:
         speed = np.concatenate([turn @ speed[i : i + 3] for i in range(0, len(speed), 3)])
 
-    labels = _labels(label, batch)
+    labels = labels_of(label, batch)
     scaled = np.nan_to_num(np.abs(speed) / labels.on[list(rows), None])
     best, here = np.argmax(scaled, 0), np.arange(speed.shape[1])
     moves = (scaled.max(0) > 1) & np.isfinite(speed).all(0)
@@ -66,8 +64,8 @@ def kinematic_agreement(
         return moving, moving & (told.code[list(rows)][best, here] == np.sign(speed[best, here]))
 
     moving, right = measure(labels)
-    value, ci = ratio(_per_episode(batch, right), _per_episode(batch, moving))
-    others = _others(baselines, lambda how: _share(*measure(_labels(how, batch))))
+    value, ci = ratio(per_episode(batch, right), per_episode(batch, moving))
+    others = _others(baselines, lambda how: share_of(*measure(labels_of(how, batch))))
     steps = int(moving.sum())
     gate = verdict(value >= AGREEMENT_GOAL) if steps else "not-measurable"
     return QualityReport(
@@ -96,9 +94,9 @@ def sign_agreement(
         says = (told.reason == 0) & (code != 0).any(0) & np.isfinite(moved).all(0)
         return says, says & ((code * np.nan_to_num(moved)).sum(0) > 0)
 
-    says, right = measure(_labels(label, batch))
-    value, ci = ratio(_per_episode(batch, right), _per_episode(batch, says))
-    others = _others(baselines, lambda how: _share(*measure(_labels(how, batch))))
+    says, right = measure(labels_of(label, batch))
+    value, ci = ratio(per_episode(batch, right), per_episode(batch, says))
+    others = _others(baselines, lambda how: share_of(*measure(labels_of(how, batch))))
     steps = int(says.sum())
     return QualityReport(
         "sign_agreement", value if steps else None, ci, len(batch.episodes), steps, "all", others,
@@ -124,7 +122,7 @@ def axis_f1(
         each: dict[int, dict[str, float]] = {}
         steps = 0
         for hz, view in views.items():
-            told, at = _labels(how, view), _shared(view, hz)
+            told, at = labels_of(how, view), np.concatenate(shared_instants(view, hz))
             each[hz], steps = _axis_scores(told, at, truth, rule.share)
         return each, steps
 
@@ -154,7 +152,7 @@ def reversal(label: Labeller, batch: Batch, source: MotionSource, window_s: floa
     episode = np.repeat(np.arange(len(here)), [len(i) for i in here])
 
     def measure(how: Labeller) -> tuple[F64, F64]:
-        now, then = _labels(how, view), _labels(how, mirrored)
+        now, then = labels_of(how, view), labels_of(how, mirrored)
         both = (now.reason[at] == 0) & (then.reason[back] == 0)
         same = (now.code[:, at] == -then.code[:, back]).all(0) & both
         count = len(batch.episodes)
@@ -198,15 +196,7 @@ def _backwards(view: Batch, source: MotionSource) -> Batch:
     return replace(view, steps=steps)
 
 
-def _shared(view: Batch, hz: int) -> Any:
-    """Steps of a view at the instants that every rate has."""
-    spans = zip(view.starts[:-1], view.starts[1:], strict=True)
-    return np.concatenate([np.arange(a, b, hz // RATES[0]) for a, b in spans])
-
-
 def _own_positions(batch: Batch, source: MotionSource) -> F64:
-    from annotators.motion.read import read_slots
-
     values = read_slots(batch, source)[0]
     return np.concatenate([values[a.position] for a in source.arms])
 
@@ -214,17 +204,3 @@ def _own_positions(batch: Batch, source: MotionSource) -> F64:
 def _others(baselines: Baselines, measure: Callable[[Labeller], float]) -> dict[str, float]:
     found = {name: known(measure(how)) for name, how in baselines.items() if how is not None}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def _labels(label: Labeller, batch: Batch) -> StepLabels:
-    labels = label(batch)
-    assert not isinstance(labels, str)  # usable() was asked before
-    return labels
-
-
-def _share(base: BOOL, hits: BOOL) -> float:
-    return float(hits.sum() / max(int(base.sum()), 1))
-
-
-def _per_episode(batch: Batch, marks: BOOL) -> F64:
-    return np.add.reduceat(marks.astype(np.float64), batch.starts[:-1])

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import prod
 
 import numpy as np
 
 from annotators.clips import Look, Needs, bucket
-from pipelines.annotate.pictures import Shown, picture_shape, shown
+from pipelines.annotate.pictures import Shown, clip_bytes, shown
 from pipelines.shards.reader import Shard
 from transforms.grid import SECOND
 
@@ -36,11 +35,6 @@ class Plan:
     looks: tuple[Look, ...]
     shown: dict[tuple[str, Look], Shown]
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether every part is a whole episode."""
-        return all(p.start == p.keep and p.stop == p.keep_stop for g in self.groups for p in g)
-
 
 def plan_parts(shard: Shard, needs: Sequence[Needs], hold_bytes: int = HOLD_BYTES) -> Plan:
     """Plan one pass over a shard that serves annotators with these `needs`.
@@ -63,7 +57,7 @@ def _parts(
     steps = shard.episode_steps(episode)
     rows, t_ns = steps.num_rows, steps.column("t_ns").to_numpy()
     pictures = sum(len(seen[episode, look].frames) for look in looks)
-    volume = sum(len(s.frames) * _picture_bytes(shard, episode, look) for look in looks if len((s := seen[episode, look]).frames))
+    volume = sum(clip_bytes(shard, episode, look, seen[episode, look]) for look in looks)
     if context_s is None or volume <= limit:
         yield Part(episode, 0, rows, 0, rows, pictures, volume)
         return
@@ -75,10 +69,6 @@ def _parts(
         stop = min(int(np.searchsorted(t_ns, t_ns[b - 1] + reach, side="right")) + 1, rows)
         share = (stop - start) / rows
         yield Part(episode, start, stop, a, b, round(pictures * share), round(volume * share))
-
-
-def _picture_bytes(shard: Shard, episode: str, look: Look) -> int:
-    return prod(picture_shape(shard.track(episode, look.camera), shard.contract, look))
 
 
 def _groups(parts: Sequence[Part], limit: int) -> Iterator[tuple[Part, ...]]:

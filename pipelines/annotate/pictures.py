@@ -68,10 +68,21 @@ def shown(shard: Shard, episode: str, look: Look) -> Shown:
     return Shown(frames, pts[frames], step, seen)
 
 
-def picture_shape(track: Track, contract: Contract, look: Look) -> tuple[int, ...]:
-    """Return the shape of one picture of a clip."""
-    height, width = inner(track, look)
-    return (height, width) if _is_mask(contract, look) else (height, width, 3)
+def clip_bytes(shard: Shard, episode: str, look: Look, what: Shown) -> int:
+    """Return how much memory the pictures of a look take, at a byte per number."""
+    if not len(what.frames):
+        return 0
+    channels = 1 if _is_mask(shard.contract, look) else 3
+    return len(what.frames) * prod(inner(shard.track(episode, look.camera), look)) * channels
+
+
+def whole_clip(shard: Shard, episode: str, look: Look) -> Clip:
+    """Decode everything an episode shows of a look.
+
+    Raises:
+        CorruptMediaError: a picture cannot be decoded.
+    """
+    return read_clip(shard, episode, look, shown(shard, episode, look))
 
 
 def read_clip(shard: Shard, episode: str, look: Look, what: Shown) -> Clip:

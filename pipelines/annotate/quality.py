@@ -10,19 +10,20 @@ import polars as pl
 import pyarrow as pa
 
 from annotators.base import Annotator, Batch, episodes_id, evaluation_of, in_test, is_tuned
-from annotators.clips import Clip, Look, Needs, needs_of
+from annotators.clips import Needs, needs_of
 from annotators.device import inference
 from annotators.evaluation import QualityReport
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotate.member import streams_of
-from pipelines.annotate.pictures import picture_shape, read_clip, shown
+from pipelines.annotate.pictures import clip_bytes, shown, whole_clip
 from pipelines.annotate.stage import device_for, gpus_for
-from pipelines.selection import choose
+from pipelines.selection import choose, split_groups
 from pipelines.shards.reader import Shard, open_shard
 from pipelines.unit import Output, Unit
 from schemas.ids import unit_id
 from schemas.tables import TABLES
+from transforms.spread import spread
 
 CODE = "1"  # raise when the reports of the same annotator on the same episodes change
 MAX_EPISODES = 200
@@ -84,7 +85,7 @@ class EvaluateStage:
         tables = [shard.episode_steps(e) for e, shard, _ in rows]
         columns = [c for c in tables[-1].column_names if all(c in t.column_names for t in tables)]
         steps = pa.concat_tables([t.select(columns).replace_schema_metadata(None) for t in tables]).unify_dictionaries()
-        clips = {look.camera: tuple(_clip(shard, e, look) for e, shard, _ in rows) for look in needs.looks}
+        clips = {look.camera: tuple(whole_clip(shard, e, look) for e, shard, _ in rows) for look in needs.looks}
         streams = None
         if needs.streams:
             found = [streams_of(shard.episode_streams(e), needs) for e, shard, _ in rows]
@@ -98,8 +99,7 @@ class EvaluateStage:
     def _picked(self, episodes: pl.DataFrame) -> pl.DataFrame:
         """Spread the measured episodes evenly; an annotator that is tuned sees both halves and reports on `test`."""
         if is_tuned(self.annotator):
-            groups = episodes["split_group"].fill_null(episodes["episode_id"]).to_list()
-            halves = in_test(groups)
+            halves = in_test(split_groups(episodes))
             parts = [episodes.filter(pl.Series(halves == side)) for side in (False, True)]
             return pl.concat([_spread(part, self.max_episodes // 2) for part in parts])
         return _spread(episodes, self.max_episodes)
@@ -175,23 +175,15 @@ def _report(row: dict[str, Any]) -> QualityReport:
 def _spread(episodes: pl.DataFrame, count: int) -> pl.DataFrame:
     if episodes.is_empty():
         return episodes
-    return episodes[np.unique(np.linspace(0, episodes.height - 1, min(count, episodes.height)).astype(int)).tolist()]
+    return episodes[spread(episodes.height, count).tolist()]
 
 
 def _split_by(batch: Batch) -> str:
     return "group" if len(set(batch.groups)) < len(batch.episodes) else "episode"
 
 
-def _clip(shard: Shard, episode: str, look: Look) -> Clip:
-    return read_clip(shard, episode, look, shown(shard, episode, look))
-
-
 def _fitting(rows: list[tuple[Shard, str]], needs: Needs, limit: int = MAX_BYTES) -> list[int]:
     """Return which episodes to take so that their pictures fit into memory: all, or some spread evenly; at least one."""
-    held = 0
-    for shard, episode in rows:
-        for look in needs.looks:
-            if count := len(shown(shard, episode, look).frames):
-                held += count * int(np.prod(picture_shape(shard.track(episode, look.camera), shard.contract, look)))
+    held = sum(clip_bytes(shard, e, look, shown(shard, e, look)) for shard, e in rows for look in needs.looks)
     count = len(rows) if held <= limit else max(len(rows) * limit // held, 1)
-    return np.unique(np.linspace(0, len(rows) - 1, count).astype(int)).tolist()
+    return spread(len(rows), count).tolist()

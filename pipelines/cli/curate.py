@@ -18,6 +18,7 @@ from pipelines.cli.options import (
 )  # fmt: skip
 
 if TYPE_CHECKING:
+    from catalog.lake import Lake
     from pipelines.curate.decide import Verdicts
     from pipelines.terminal.console import Console
     from pipelines.unit import Stage
@@ -77,10 +78,13 @@ def score(
     from catalog.lake import Lake
     from pipelines.curate.pooled import PooledScoreStage
     from pipelines.curate.scores import ScoreStage, check_methods
+    from pipelines.terminal.console import Console
 
-    where, wanted = Lake.at(lake), check_methods(names(methods))
+    console, where, wanted = Console(as_json), Lake.at(lake), check_methods(names(methods))
     stages: list[Stage] = [ScoreStage(where, what, wanted, video_hz), PooledScoreStage(where, what, wanted, video_hz)]
-    return _perform("curate score", stages, as_json, dry_run, (executor, workers, scheduler), limit, max_rejects)
+    code, done = _perform(console, stages, dry_run, (executor, workers, scheduler), limit, max_rejects)
+    console.result({"command": "curate score", "stages": done})
+    return code
 
 
 def duplicates(
@@ -101,13 +105,14 @@ def duplicates(
     from catalog.lake import Lake
     from pipelines.curate.duplicates import DuplicateStage
     from pipelines.curate.sketches import SketchStage
+    from pipelines.terminal.console import Console
 
-    where, wanted = Lake.at(lake), names(kinds)
+    console, where, wanted = Console(as_json), Lake.at(lake), names(kinds)
     sketch: Stage = SketchStage(where, what, wanted)  # pyright: ignore[reportArgumentType]
     compare: Stage = DuplicateStage(where, what, wanted)  # pyright: ignore[reportArgumentType]
-    code = _perform("curate duplicates", [sketch, compare], as_json, dry_run, (executor, workers, scheduler), limit, max_rejects)
-    if not dry_run:
-        _show_pairs(where, wanted, as_json)
+    code, done = _perform(console, [sketch, compare], dry_run, (executor, workers, scheduler), limit, max_rejects)
+    found = {"stages": done} if dry_run else {"pairs": _show_pairs(console, where, wanted)}
+    console.result({"command": "curate duplicates", **found})
     return code
 
 
@@ -118,6 +123,8 @@ def split(
     as_json: JsonOption = False,
 ) -> int:
     """Split a selection so that no key is on both sides; what was assigned stays where it is when episodes are added."""
+    import polars as pl
+
     from catalog.lake import Lake
     from pipelines.curate.splits import Assigned, SplitStage
     from pipelines.executors import Execution
@@ -128,18 +135,18 @@ def split(
     console, wanted = Console(as_json), load_split(spec)
     stage = SplitStage(Lake.at(lake), wanted)
     assigned: Assigned = stage.plan()[0].payload[0]
-    counted = assigned.rows.group_by("split").len().sort("split").rows()
-    shares, groups = assigned.shares, dict(assigned.rows.group_by("split").agg(_distinct("component")).rows())
+    counted = assigned.rows.group_by("split").agg(pl.len(), pl.col("component").n_unique()).sort("split").rows()
+    shares = assigned.shares
     console.table(
         ("split", "episodes", "share", "components"),
-        [(s, n, shares.get(s), groups[s]) for s, n in counted],
+        [(s, n, shares.get(s), groups) for s, n, groups in counted],
         title=f"split {wanted.name}",
     )
     console.text(
         f"{assigned.components} components, the largest holds {assigned.giant:.1%} of the episodes; {assigned.breaks} split breaks"
     )
     document: dict[str, Any] = {
-        "command": "curate split", "name": wanted.name, "spec_hash": wanted.hash, "splits": dict(counted), "shares": shares,
+        "command": "curate split", "name": wanted.name, "spec_hash": wanted.hash, "splits": {s: n for s, n, _ in counted}, "shares": shares,
         "components": assigned.components, "giant": assigned.giant, "breaks": assigned.breaks,
     }  # fmt: skip
     if not dry_run:
@@ -161,9 +168,12 @@ def import_scores(
     """Store scores that something else computed: influence, value models, ratings by people."""
     from catalog.lake import Lake
     from pipelines.curate.outside import ImportStage
+    from pipelines.terminal.console import Console
 
-    stages: list[Stage] = [ImportStage(Lake.at(lake), str(table), method, fingerprint)]
-    return _perform("curate import", stages, as_json, False, ("local", 0, None), None, max_rejects)
+    console, stage = Console(as_json), ImportStage(Lake.at(lake), str(table), method, fingerprint)
+    code, done = _perform(console, [stage], False, ("local", 0, None), None, max_rejects)
+    console.result({"command": "curate import", "stages": done})
+    return code
 
 
 def evaluate(
@@ -198,19 +208,18 @@ ACTIONS = {"evaluate": evaluate, "score": score, "duplicates": duplicates, "spli
 
 
 def _perform(
-    command_name: str,
+    console: "Console",
     stages: "list[Stage]",
-    as_json: bool,
     dry_run: bool,
     execution: tuple[str, int | None, str | None],
     limit: int | None,
     max_rejects: float,
-) -> int:
+) -> tuple[int, list[dict[str, Any]]]:
+    """Run the stages one after the other, or describe them; return the exit code and what --json says of each."""
     from pipelines.executors import Execution
-    from pipelines.terminal.console import Console
     from pipelines.terminal.stages import Running, describe, exit_code, perform, sentence, summary
 
-    console, code, documents = Console(as_json), 0, list[dict[str, Any]]()
+    code, documents = 0, list[dict[str, Any]]()
     running = Running(console, Execution(*execution), limit, max_rejects)  # pyright: ignore[reportArgumentType]
     for stage in stages:
         if dry_run:
@@ -220,9 +229,7 @@ def _perform(
         console.text(sentence(report))
         documents.append(summary(report))
         code = max(code, exit_code(report))
-    if command_name != "curate duplicates" or dry_run:
-        console.result({"command": command_name, "stages": documents})
-    return code
+    return code, documents
 
 
 def _show(console: "Console", verdicts: "Verdicts") -> dict[str, Any]:
@@ -247,32 +254,24 @@ def _show(console: "Console", verdicts: "Verdicts") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _show_pairs(where: Any, kinds: tuple[str, ...], as_json: bool) -> None:
-    """Print how many verified pairs there are, and how many cross a border."""
+def _show_pairs(console: "Console", lake: "Lake", kinds: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Print how many verified pairs there are, and how many cross a border; return it for --json."""
     import json
 
     import polars as pl
 
     from catalog.tables import Catalog
-    from pipelines.terminal.console import Console
 
-    rows = Catalog(where).latest("duplicates").filter(pl.col("kind").is_in(list(kinds))).collect()
+    rows = Catalog(lake).latest("duplicates").filter(pl.col("kind").is_in(list(kinds))).collect()
     told: list[dict[str, Any]] = []
     for (kind,), pairs in rows.group_by(["kind"], maintain_order=True):
         details = [json.loads(d) for d in pairs["detail"].to_list()]
         told.append(
             {"kind": kind, "pairs": pairs.height, **{k: sum(d[k] for d in details) for k in ("across_datasets", "across_splits")}}
         )
-    console = Console(as_json)
     console.table(
         ("kind", "pairs", "across datasets", "across splits"),
         [tuple(t.values()) for t in told],
         title="verified pairs in the lake",
     )
-    console.result({"command": "curate duplicates", "pairs": told})
-
-
-def _distinct(column: str) -> Any:
-    import polars as pl
-
-    return pl.col(column).n_unique()
+    return told

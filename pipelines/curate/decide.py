@@ -11,6 +11,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.curate.coverage import DUPLICATE, Coverage, coverage
 from pipelines.curate.frame import better_is_less, column_of, duplicate_of, scored
+from pipelines.curate.scores import PREFIX
 from pipelines.selection import choose
 from pipelines.unit import Output, Unit
 from schemas.curation import CurationSpec, GateSpec
@@ -65,7 +66,8 @@ class DecideStage:
                 f"curation {self.spec.name} loses too much: {'; '.join(verdicts.coverage.violations[:5])}. "
                 "Loosen a gate, or lower [coverage] if that is meant"
             )
-        rows = [r | {"curation": self.spec.name, "spec_hash": self.spec.hash, "basis": basis} for r in _rows(verdicts)]
+        decided = verdicts.rows.select("episode_id", "dataset", "keep", "gate", "reason", "value", "detail").to_dicts()
+        rows = [r | {"curation": self.spec.name, "spec_hash": self.spec.hash, "basis": basis} for r in decided]
         rows += _left(Catalog(self.lake), self.spec, verdicts.rows, basis)
         return Output((), {"decisions": pa.Table.from_pylist(rows)}, (), len(rows))
 
@@ -126,8 +128,8 @@ def _compared(frame: pl.DataFrame, gate: GateSpec) -> pl.DataFrame:
     if gate.z_below is not None or gate.z_above is not None:
         centre = column.median().over(group)
         deviation = 1.4826 * (column - centre).abs().median().over(group)
-        frame = frame.with_columns(pl.when(deviation > 0).then((column - centre) / deviation).otherwise(0.0).alias(f"{name}_z"))
-        frame = frame.with_columns(pl.when(column.is_null()).then(None).otherwise(pl.col(f"{name}_z")).alias(f"{name}_z"))
+        z = pl.when(column.is_null()).then(None).when(deviation > 0).then((column - centre) / deviation).otherwise(0.0)
+        frame = frame.with_columns(z.alias(f"{name}_z"))
     if gate.worst is not None:
         rank = column.rank("max", descending=better_is_less(gate.score)).over(group) / column.count().over(group)
         frame = frame.with_columns(rank.alias(f"{name}_rank"))
@@ -141,7 +143,7 @@ def _mentioned(catalog: Catalog, spec: CurationSpec, episodes: pl.DataFrame, hav
         return {}
     table = catalog.latest("scores").join(episodes.lazy().select("episode_id"), on="episode_id", how="semi")
     known = table.select("method").unique().collect()["method"].to_list()
-    named = {m.removeprefix("quality."): "" for m in sorted(known)}
+    named = (m.removeprefix(PREFIX) for m in sorted(known))
     return {m: "" for m in named if column_of(m) in text and m not in have and column_of(m) not in episodes.columns}
 
 
@@ -174,10 +176,6 @@ def _why(spec: CurationSpec, row: dict[str, Any], failed: str | None) -> tuple[s
     shown = "no value" if value is None else f"{value:.4g}"
     said = gate.reason or condition(gate)
     return gate.name, f"{said} ({gate.score} = {shown})" if gate.score else said, value
-
-
-def _rows(verdicts: Verdicts) -> list[dict[str, Any]]:
-    return verdicts.rows.select("episode_id", "dataset", "keep", "gate", "reason", "value", "detail").to_dicts()
 
 
 def _left(catalog: Catalog, spec: CurationSpec, rows: pl.DataFrame, basis: str) -> list[dict[str, Any]]:

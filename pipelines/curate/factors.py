@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ class FactorSplit:
 
     split: dict[str, str]
     why: dict[str, str]
-    factors: tuple[FactorSpec, ...] = field(default=())
+    factors: tuple[FactorSpec, ...]
 
     def check(self, rows: pl.DataFrame, split: Mapping[str, str]) -> None:
         """Check that training sees what a protocol promises.

@@ -65,31 +65,36 @@ def duplicate_of(catalog: Catalog, frame: pl.DataFrame, spec: DuplicateSpec) -> 
     order = frame.select("episode_id", "content_hash", "dataset", "key", *([column_of(spec.keep)] if spec.keep else []))
     edges = current_pairs(catalog, frame, spec)
     ids = order["episode_id"].to_list()
-    place = {e: i for i, e in enumerate(ids)}
-    pairs = [(place[a], place[b]) for a, b in edges.select("episode_id", "other_id").iter_rows()]
-    root = components(len(ids), pairs)
     value = order[column_of(spec.keep)].to_list() if spec.keep else [None] * len(ids)
     sign = -1.0 if better_is_less(spec.keep) else 1.0
-    rank = [
-        (v is None, -sign * (v or 0.0), d, k, e) for v, d, k, e in zip(value, order["dataset"], order["key"], ids, strict=True)
-    ]
-    best: dict[int, int] = {}
-    for i, r in enumerate(root.tolist()):
-        if r not in best or rank[i] < rank[best[r]]:
-            best[r] = i
+    rank = {
+        e: (v is None, -sign * (v or 0.0), d, k, e) for v, d, k, e in zip(value, order["dataset"], order["key"], ids, strict=True)
+    }
+    keeper: dict[str, str] = {}
+    for group in clusters(ids, edges):
+        keeper |= dict.fromkeys(group, min(group, key=rank.__getitem__))
     told: dict[str, tuple[str, float]] = {}
-    ranked = edges.with_columns(pl.col("kind").replace_strict(dict(zip(STRENGTH, range(3), strict=True))).alias("strength"))
+    ranked = edges.with_columns(pl.col("kind").replace_strict({kind: i for i, kind in enumerate(STRENGTH)}).alias("strength"))
     for a, b, kind, similarity in (
         ranked.sort("similarity", "strength").select("episode_id", "other_id", "kind", "similarity").iter_rows()
     ):
         told[a] = told[b] = (kind, similarity)
-    keeper = [ids[best[r]] for r in root.tolist()]
-    gone = [k if k != e else None for e, k in zip(ids, keeper, strict=True)]
+    gone = [None if keeper[e] == e else keeper[e] for e in ids]
     return frame.with_columns(
         pl.Series("duplicate_of", gone, pl.String),
         pl.Series("duplicate_kind", [told[e][0] if g else None for e, g in zip(ids, gone, strict=True)], pl.String),
         pl.Series("duplicate_similarity", [told[e][1] if g else None for e, g in zip(ids, gone, strict=True)], pl.Float64),
     )
+
+
+def clusters(ids: Sequence[str], pairs: pl.DataFrame) -> list[list[str]]:
+    """Return `ids` by cluster of `pairs` (`episode_id` and `other_id`), single ones too; each in the order of `ids`."""
+    place = {e: i for i, e in enumerate(ids)}
+    root = components(len(ids), ((place[a], place[b]) for a, b in pairs.select("episode_id", "other_id").iter_rows()))
+    found: dict[int, list[str]] = {}
+    for e, r in zip(ids, root.tolist(), strict=True):
+        found.setdefault(r, []).append(e)
+    return list(found.values())
 
 
 def current_pairs(catalog: Catalog, episodes: pl.DataFrame, spec: DuplicateSpec) -> pl.DataFrame:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.curate.scores import PREFIX, VIDEO_HZ, ScoreStage, fingerprint, held_episodes, score_row
-from pipelines.lint.evidence import LintSettings, facts_of_row, gather
+from pipelines.curate.subject import read_evidence
 from pipelines.shards.reader import open_shard
 from pipelines.unit import Output, Unit
 from schemas.errors import LakeError
@@ -28,6 +28,7 @@ from transforms.curation.signals import motion_dims
 from transforms.grid import SECOND
 from transforms.lint.base import Evidence
 from transforms.rotation import F64
+from transforms.spread import spread
 
 SAMPLE_EPISODES, SAMPLE_STEPS = 400, 300
 
@@ -95,7 +96,7 @@ class PooledScoreStage:
             yield it.row["episode_id"], reference.score(joint_rows(it))
 
     def _progress(self, rows: pl.DataFrame) -> Iterator[tuple[str, Score]]:
-        sample, groups = [state_rows(it) for it in self._sample(rows)], self._spread(rows)["split_group"].to_list()
+        sample, groups = [state_rows(it) for it in self._sample(rows)], _picked(rows)["split_group"].to_list()
         told = [i for i, s in enumerate(sample) if len(s) > 1]
         widths = {sample[i].shape[1] for i in told}
         model = None
@@ -112,16 +113,13 @@ class PooledScoreStage:
         ]
         yield from zip(rows["episode_id"], progress_scores(gains), strict=True)
 
-    def _spread(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows[np.unique(np.linspace(0, rows.height - 1, min(SAMPLE_EPISODES, rows.height)).astype(int)).tolist()]
-
     def _sample(self, rows: pl.DataFrame) -> Iterator[Evidence]:
-        yield from self._episodes(self._spread(rows))
+        yield from self._episodes(_picked(rows))
 
     def _episodes(self, rows: pl.DataFrame) -> Iterator[Evidence]:
         for row in rows.iter_rows(named=True):
             shard = open_shard(self.lake, row["dataset"], row["shard"])
-            yield gather(shard, row, facts_of_row(row), LintSettings(pictures=False), look=False)
+            yield read_evidence(shard, row)
 
 
 def state_rows(it: Evidence) -> F64:
@@ -137,6 +135,10 @@ def joint_rows(it: Evidence) -> F64:
     state = np.nan_to_num(np.concatenate([it.values(f)[:, motion_dims(f)] for f in it.states], 1))
     action = np.nan_to_num(it.values(it.action)[:, motion_dims(it.action)])
     return np.concatenate([state[:-1], action[:-1], np.diff(state, axis=0)], 1)
+
+
+def _picked(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows[spread(rows.height, SAMPLE_EPISODES).tolist()]
 
 
 def _thin(rows: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The score stages: every episode of a shard, one unit per shard; then scores that need the whole dataset, one unit per dataset.
+"""The score stage: every episode of a shard by itself, one unit per shard. Scores that need the whole dataset follow in `pooled`.
 
 Scores are stored and nothing else: no episode is dropped for one unless a curation says so. An episode that a method cannot measure
 has a row too, without a value and with the reason.
@@ -19,6 +19,7 @@ from pipelines.curate.subject import ROW, read_subject
 from pipelines.selection import choose
 from pipelines.shards.reader import open_shard
 from pipelines.unit import Output, Unit
+from schemas.checks import suggestion
 from schemas.errors import UnknownNameError
 from schemas.ids import short_id, unit_id
 from transforms.curation.metrics import CODE, METRICS
@@ -81,13 +82,9 @@ def check_methods(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UnknownNameError: there is no such method.
     """
-    from difflib import get_close_matches
-
     for name in names:
         if name not in METRICS:
-            near = get_close_matches(name, list(METRICS), 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(METRICS)}"
-            raise UnknownNameError(f"there is no quality score called {name!r}; {hint}")
+            raise UnknownNameError(f"there is no quality score called {name!r}; {suggestion(name, METRICS)}")
     wanted = set(names or METRICS) | {_NEEDS[n] for n in names if n in _NEEDS}
     return tuple(m for m in METRICS if m in wanted)
 

@@ -17,9 +17,9 @@ from blake3 import blake3
 
 from catalog.lake import Lake
 from pipelines.curate.scores import held_episodes
-from pipelines.curate.spaces import Space, find_spaces, read_numbers
-from pipelines.curate.subject import ROW
-from pipelines.lint.evidence import CHUNK, UNSEEN, LintSettings, facts_of_row, gather, split_of
+from pipelines.curate.spaces import Space, find_spaces
+from pipelines.curate.subject import ROW, read_evidence, seeing_cameras
+from pipelines.lint.evidence import CHUNK, split_of
 from pipelines.publish import publish, temporary_for
 from pipelines.shards.reader import Shard, open_shard
 from pipelines.unit import Output, Unit
@@ -27,7 +27,7 @@ from schemas.curation import KINDS, DuplicateKind
 from schemas.errors import DataError, UsageError
 from schemas.ids import short_id, unit_id
 from transforms.curation.shingles import LEAST, minhash, shingles
-from transforms.curation.signals import read_signals
+from transforms.curation.signals import read_numbers, read_signals
 from transforms.curation.visual import keyframe_steps, perceptual_hash
 from transforms.grid import SECOND
 from transforms.lint.base import Evidence
@@ -102,7 +102,7 @@ class SketchStage:
 
 def sketch(shard: Shard, row: dict[str, Any], kinds: Sequence[DuplicateKind], space: Space | None) -> dict[str, Any]:
     """Return one row of `SKETCH`."""
-    it = gather(shard, row, facts_of_row(row), LintSettings(pictures=False), look=False)
+    it = read_evidence(shard, row)
     found: dict[str, Any] = {
         "episode_id": row["episode_id"], "content_hash": row["content_hash"], "split": split_of(it.facts.attributes),
     }  # fmt: skip
@@ -111,9 +111,7 @@ def sketch(shard: Shard, row: dict[str, Any], kinds: Sequence[DuplicateKind], sp
         items = shingles(read_numbers(it), space.scale_array, SECOND / period)
         if len(items) >= LEAST:
             found |= {"space": space.name, "shingles": items, "minhash": minhash(items)}
-    cameras = [
-        c.name for c in shard.contract.cameras if c.role not in UNSEEN and c.name in it.tracks and it.tracks[c.name].frames
-    ]
+    cameras = seeing_cameras(it)
     if "visual" in kinds:
         seen = {c: h for c in cameras if (h := _keyframes(shard, it, c)) is not None}
         found |= {"cameras": list(seen), "hashes": [h for c in seen for h in seen[c]]}

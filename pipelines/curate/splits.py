@@ -15,7 +15,7 @@ import pyarrow as pa
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.curate.factors import FactorSplit, hold_out, value_of
-from pipelines.curate.frame import current_pairs
+from pipelines.curate.frame import clusters, current_pairs
 from pipelines.selection import choose
 from pipelines.unit import Output, Unit
 from schemas.curation import DuplicateSpec
@@ -23,7 +23,7 @@ from schemas.errors import LeakageError, UnknownNameError, UsageError
 from schemas.ids import digest, short_id, unit_id
 from schemas.split import DROPPED, ID_TEST, OOD, TRAIN, SplitSetSpec
 from transforms.splits import deal, draws
-from transforms.unionfind import components, shared_keys
+from transforms.unionfind import shared_keys
 
 CODE = "1"
 COLUMNS = ("episode_id", "dataset", "split", "component", "note")
@@ -116,7 +116,7 @@ def assign(lake: Lake, spec: SplitSetSpec) -> Assigned:
     if giant > spec.giant and rows.height > 1:
         raise LeakageError(_giant(rows, root, giant, spec))
     ids = rows["episode_id"].to_list()
-    held = hold_out(rows, spec.factors) if spec.factors else FactorSplit({}, {})
+    held = hold_out(rows, spec.factors)
     split, note = _dealt(ids, root, spec, old, held)
     names = _component_names(ids, root)
     told = [
@@ -175,13 +175,8 @@ def _copies(catalog: Catalog, episodes: pl.DataFrame, spec: SplitSetSpec, old: M
         return {}
     ids = episodes["episode_id"].to_list()
     place = {e: i for i, e in enumerate(ids)}
-    edges = current_pairs(catalog, episodes, DuplicateSpec(spec.duplicates))
-    root = components(len(ids), [(place[a], place[b]) for a, b in edges.select("episode_id", "other_id").iter_rows()]).tolist()
-    groups: dict[int, list[str]] = {}
-    for e, r in zip(ids, root, strict=True):
-        groups.setdefault(r, []).append(e)
     found: dict[str, str] = {}
-    for group in groups.values():
+    for group in clusters(ids, current_pairs(catalog, episodes, DuplicateSpec(spec.duplicates))):
         keeper = min(group, key=lambda e: (old.get(e, DROPPED) == DROPPED, old.get(e) != TRAIN, place[e]))
         for e in group:
             if e != keeper:

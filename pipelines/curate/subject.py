@@ -30,18 +30,27 @@ def read_subject(
         video_hz: pictures per second to decode of each camera; None decodes none.
         segments: `[start_ns, end_ns)` spans to score, where an annotator has made some; None cuts at rests and slow moments.
     """
-    it = gather(shard, row, facts_of_row(row), LintSettings(pictures=False), look=False)
+    it = read_evidence(shard, row)
     signals = read_signals(it)
     spans = () if signals is None else spans_of_times(signals, list(segments)) if segments else movements(signals)
     footage, unreadable = dict[str, Footage](), dict[str, str]()
     if video_hz is not None and it.count:
-        for camera in (c.name for c in shard.contract.cameras if c.role not in UNSEEN):
-            if camera in it.tracks and it.tracks[camera].frames:
-                try:
-                    footage[camera] = read_footage(shard, it, camera, video_hz)
-                except DataError as error:
-                    unreadable[camera] = str(error)
+        for camera in seeing_cameras(it):
+            try:
+                footage[camera] = read_footage(shard, it, camera, video_hz)
+            except DataError as error:
+                unreadable[camera] = str(error)
     return Subject(it, signals, spans, footage, unreadable)
+
+
+def read_evidence(shard: Shard, row: Mapping[str, Any]) -> Evidence:
+    """Return what an episode's steps and clocks say; no picture is decoded."""
+    return gather(shard, row, facts_of_row(row), LintSettings(pictures=False), look=False)
+
+
+def seeing_cameras(it: Evidence) -> list[str]:
+    """Return the cameras that have pictures of the scene, in the contract's order."""
+    return [c.name for c in it.contract.cameras if c.role not in UNSEEN and c.name in it.tracks and it.tracks[c.name].frames]
 
 
 def read_footage(shard: Shard, it: Evidence, camera: str, hz: float, alter: Alter | None = None) -> Footage:

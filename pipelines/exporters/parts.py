@@ -107,6 +107,12 @@ def link_files(source: Path, target: Path, *, but: Sequence[str] = ()) -> None:
             place_file(path, target / name)
 
 
+def dataset_size(root: Path) -> tuple[int, int]:
+    """Return how many files a finished dataset has and their bytes; parts that lie in its folder are not its own."""
+    files = [p for p in root.rglob("*") if p.is_file() and PARTS not in p.relative_to(root).parts]
+    return len(files), sum(p.stat().st_size for p in files)
+
+
 def place_file(path: Path, target: Path) -> None:
     """Link `path` as `target`, or copy it where it cannot be linked."""
     target.parent.mkdir(parents=True, exist_ok=True)

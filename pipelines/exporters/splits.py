@@ -59,6 +59,11 @@ def split_order(split: str) -> tuple[int, str]:
     return (ORDER.index(split) if split in ORDER else len(ORDER), split)
 
 
+def split_names(found: Iterable[str]) -> list[str]:
+    """Return the splits of an export in the order they are written, each once; loaders expect `train` and `val`, even empty."""
+    return sorted({TRAIN, VAL, *found}, key=split_order)
+
+
 def _declared(attributes: str | None) -> str | None:
     found = json.loads(attributes).get("split") if attributes else None
     return found if isinstance(found, str) and found else None

@@ -61,5 +61,5 @@ class Drawn:
         if self.modalities:
             columns[MODALITY] = self.modalities[found.source]
         if self.index is not None:
-            columns[LOSS_WEIGHT] = self.index.loss_weights(np.array([found.number]), np.array([found.step]))[0]
+            columns[LOSS_WEIGHT] = self.index.loss_weight(found.number, found.step)
         return columns

@@ -73,16 +73,13 @@ class Index:
         first, last = part.find(ends)[1].tolist()
         return first, last + 1
 
-    def loss_weights(self, rows: I64, steps: I64) -> npt.NDArray[np.float32]:
-        """Return the weight over the multiplicity of steps of rows, float32[n]; 1 in a mixture without weights."""
-        found = np.ones(len(rows), np.float32)
-        for number in np.unique(rows).tolist() if self.is_weighted else ():
-            part, mine = self._part_of(number), rows == number
-            assert part.copies is not None
-            row = number - part.first
-            count = part.copies.count(np.full(int(mine.sum()), row), steps[mine])
-            found[mine] = part.copies.weights[row] / UNIT / np.maximum(count, 1)
-        return found
+    def loss_weight(self, number: int, step: int) -> np.float32:
+        """Return the weight over the multiplicity of a step of a row; 1 in a mixture without weights."""
+        part = self._part_of(number)
+        if part.copies is None:
+            return np.float32(1)
+        row = number - part.first
+        return np.float32(part.copies.weights[row] / UNIT / max(int(part.copies.count(row, step)), 1))
 
     @property
     def is_weighted(self) -> bool:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pipelines.residuals.store import Cache
 from schemas.errors import UsageError
-from transforms.flow import target
+from transforms.flow import noisy, target
 from transforms.noise import normals
 
 F32 = npt.NDArray[np.float32]
@@ -211,7 +211,7 @@ def _plain(cache: Cache, found: dict[str, npt.NDArray[Any]], config: AdapterConf
     plain: dict[str, Any] = {
         "v_base": found["v_base"].astype(np.float32), "residual": residual, "tau": tau,
         "wanted": target(cache.header.kind, action, noise), "real": (~found["action_is_pad"]).astype(np.float32)[..., None],  # pyright: ignore[reportArgumentType]
-        "a_tau": t * noise + (1 - t) * action,
+        "a_tau": noisy(action, noise, t),
     }  # fmt: skip
     return plain | ({"context": found["context"].astype(np.float32)} if "context" in found else {})
 

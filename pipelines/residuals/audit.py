@@ -114,8 +114,8 @@ class _Seen:
             self.worst = max(self.worst, float(np.abs(old.astype(np.float64) - new.astype(np.float64)).max()) / size)
         self.rows += len(numbers)
         self.same += int(alike.sum())
-        if mode in ("frozen_pair", "regression"):
-            base = "a_base" if mode == "regression" else "v_base"
+        if stage.config.needs_both():
+            base = CHECKED[mode][-1]
             stored = held["residual"].reshape(len(numbers), -1).astype(np.float64)
             now = rows[base].reshape(len(numbers), -1).astype(np.float64)
             self.moved += float(np.square(now - held[base].reshape(len(numbers), -1)).sum())
@@ -130,7 +130,7 @@ class _Seen:
         """Compare the student with its float32 values in the audit rows, the only ones that keep it."""
         size = cache.shape.chunk
         for place, number in enumerate(numbers):
-            kept = _audited(cache, number or 0)
+            kept = cache.audited(number or 0)
             if kept is not None and np.isfinite(kept[:size]).all():
                 self.moved += float(np.square(rows["audit_fp32"][place, :size].astype(np.float64) - kept[:size]).sum())
                 self.residual += float(np.square(kept[size:].astype(np.float64)).sum())
@@ -194,12 +194,3 @@ def _chosen(stage: CacheStage, cache: Cache, share: float) -> list[tuple[Episode
         chosen.append(part)
         rows += len(part[1]) * stage.config.draws
     return chosen
-
-
-def _audited(cache: Cache, number: int) -> npt.NDArray[np.float32] | None:
-    segment = int(cache.episode_of([number])[0])
-    owner, episode = cache.segments[segment]
-    rows, values = cache.files[owner].audited
-    place = np.searchsorted(rows, number - int(cache.offsets[segment]) + episode.start_row)
-    local = number - int(cache.offsets[segment]) + episode.start_row
-    return values[place] if place < len(rows) and rows[place] == local else None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipelines.residuals.config import DRAWN, CacheConfig
 from pipelines.residuals.drawing import Draws, draw
-from pipelines.residuals.heads import HEADS
+from pipelines.residuals.heads import HEADS, Columns
 from pipelines.residuals.pair import TeacherPair
 from pipelines.residuals.reading import Part
 from pipelines.residuals.teacher import Teacher
@@ -22,7 +22,6 @@ from schemas.residuals import CHUNKED
 from transforms.flow import ddpm_noisy, noisy, target
 
 F32 = npt.NDArray[np.float32]
-type Columns = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def ask(teacher: Teacher, config: CacheConfig, ready: Mapping[str, Any], draws: 
     wanted: list[Any] = []
     with teacher.precise() if precise else nullcontext(), _autocast(config, action.device, precise=precise):
         for j, group in draws.groups():
-            context = teacher.encode(ready, _aux(draws, j, action))
+            context = teacher.encode(ready, draws.aux_inputs(j, action.device))
             for k in group:
                 noise, tau = (torch.from_numpy(x[:, k]).to(action.device).float() for x in (draws.noise, draws.tau))
                 point = noised(teacher, action, noise, tau)
@@ -127,14 +126,6 @@ def noised(teacher: Teacher, action: Any, noise: Any, tau: Any) -> Any:
             f"teacher {teacher.spec.teacher_id} is a DDPM but has no alpha_bar(tau), so nothing can be noised for it"
         )
     return ddpm_noisy(padded, noise, alpha_bar(tau).reshape(-1, 1, 1))
-
-
-def _aux(draws: Draws, j: int, like: Any) -> dict[str, Any]:
-    import torch
-
-    found = {name: torch.from_numpy(noise).to(like.device).float() for name, noise in draws.aux[j].items()}
-    tau = torch.from_numpy(draws.tau_aux[:, j].copy()).to(like.device)
-    return found | {f"tau_{name}": tau for name in draws.aux[j]}
 
 
 def _autocast(config: CacheConfig, device: Any, *, precise: bool) -> AbstractContextManager[Any]:

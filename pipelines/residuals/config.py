@@ -38,7 +38,8 @@ class CacheConfig:
         top_k: kept logits per position.
         context: keys of the prepared batch kept once per frame, for adapters that see more than the velocity.
         shuffle_future: give every frame the privileged inputs of another one: the control that a useful cache must beat.
-        compute: `bfloat16` runs under autocast; its signal-to-noise ratio against float32 is measured, and below 20 dB refused.
+        compute: `bfloat16` runs under autocast, but for `logits`, `hidden` and `error`; a residual's signal-to-noise ratio against
+            float32 is measured, and below 20 dB refused.
         steps: Euler steps where a flow must be sampled (mode `error`).
         unit_rows: most rows of one file.
         audit_share: rows whose float32 values are kept.

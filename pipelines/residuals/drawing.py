@@ -45,6 +45,14 @@ class Draws:
         for j in range(len(self.aux)):
             yield j, range(j * each, (j + 1) * each)
 
+    def aux_inputs(self, j: int, device: Any) -> dict[str, Any]:
+        """Return what `Teacher.encode` is given of an auxiliary draw, as tensors: every noise, and its `tau_<name>`."""
+        import torch
+
+        noises = {name: torch.from_numpy(noise).to(device).float() for name, noise in self.aux[j].items()}
+        tau = torch.from_numpy(self.tau_aux[:, j].copy()).to(device)
+        return noises | {f"tau_{name}": tau for name in noises}
+
 
 def seeds_of(root: int, dataset: str, episode_id: str, frames: Sequence[int], draws: int) -> npt.NDArray[np.uint64]:
     """Return the seed of every draw, uint64[B, K]."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from annotators.evaluation import QualityReport, bootstrap, folds, not_measurable, ratio, verdict
 from pipelines.residuals.adapter import Adapter, AdapterConfig, gather, train_adapter
+from pipelines.residuals.compute import ask, prepare
 from pipelines.residuals.config import CacheConfig
 from pipelines.residuals.drawing import draw
 from pipelines.residuals.reading import Part
@@ -40,19 +41,17 @@ def measure_leak(teacher: Teacher, config: CacheConfig, part: Part) -> Leak:
     """Replace the privileged inputs by noise of their own spread and compare the answers, bit by bit."""
     import torch
 
-    from pipelines.residuals.compute import ask, prepare
-
     with torch.no_grad():
         ready = prepare(teacher, config, part)
         draws = draw(teacher.spec, config, part.ref.dataset, part.ref.episode_id, part.frames)
         before = ask(teacher, config, ready, draws)
         generator = torch.Generator().manual_seed(config.seed)
-        other = {
-            name: torch.randn(ready[name].shape, generator=generator).to(ready[name]) * ready[name].float().std()
-            + ready[name].float().mean()
-            for name in teacher.spec.privileged
-        }
-        after = ask(teacher, config, {**ready, **{k: v.to(ready[k].dtype) for k, v in other.items()}}, draws)
+        other = dict(ready)
+        for name in teacher.spec.privileged:
+            now = ready[name]
+            noise = torch.randn(now.shape, generator=generator).to(now)
+            other[name] = (noise * now.float().std() + now.float().mean()).to(now.dtype)
+        after = ask(teacher, config, other, draws)
     assert before.teacher is not None
     assert after.teacher is not None
     moved = 0.0 if before.base is None or after.base is None else float(np.abs(after.base - before.base).max())

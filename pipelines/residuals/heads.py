@@ -91,9 +91,7 @@ def _sampled(teacher: Teacher, config: CacheConfig, ready: Mapping[str, Any], no
     import torch
     from torch.nn.functional import pad
 
-    aux = {name: torch.from_numpy(n).to(noise.device).float() for name, n in draws.aux[0].items()}
-    aux |= {f"tau_{name}": torch.from_numpy(draws.tau_aux[:, 0].copy()).to(noise.device) for name in draws.aux[0]}
-    context, width = teacher.encode(ready, aux), noise.shape[-1]
+    context, width = teacher.encode(ready, draws.aux_inputs(0, noise.device)), noise.shape[-1]
 
     def step(x: Any, t: float) -> Any:
         tau = torch.full((x.shape[0],), t, device=x.device)

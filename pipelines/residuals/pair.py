@@ -34,8 +34,7 @@ class TeacherPair:
         }
         return replace(
             a, **both, mask_id=f"pair({a.mask_id or a.teacher_id},{b.mask_id or b.teacher_id})", dtype=f"{a.dtype}+{b.dtype}",
-            attention=f"{a.attention}+{b.attention}", privileged=a.privileged,
-            libraries=tuple(sorted({*a.libraries, *b.libraries})),
+            attention=f"{a.attention}+{b.attention}", libraries=tuple(sorted({*a.libraries, *b.libraries})),
         )  # fmt: skip
 
     @property

@@ -1,12 +1,13 @@
 """How exact are the residuals? Signal-to-noise ratio of a reduced-precision forward against float32, and when it is too low."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.residuals.compute import ask, prepare
 from pipelines.residuals.config import CacheConfig
 from pipelines.residuals.drawing import draw
 from pipelines.residuals.reading import Part
@@ -14,7 +15,6 @@ from pipelines.residuals.teacher import Teacher
 from schemas.errors import UsageError
 
 AUDIT_ROWS, LEAST_DB = 256, 20.0
-MEASURED = ("frozen_pair", "regression")
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Precision:
     config: CacheConfig
     _signal: float = 0.0
     _noise: float = 0.0
-    _rows: int = field(default=0)
+    _rows: int = 0
 
     def look(self, part: Part, rows: dict[str, npt.NDArray[Any]]) -> None:
         """Take one part into account, unless enough have been.
@@ -36,7 +36,7 @@ class Precision:
         reduced = self.config.compute != "float32" or any(
             d not in ("float32", "float64") for d in self.teacher.spec.dtype.split("+")
         )
-        if not reduced or self.config.mode not in MEASURED or self._rows >= AUDIT_ROWS:
+        if not reduced or not self.config.needs_both() or self._rows >= AUDIT_ROWS:
             return
         exact = exact_residual(self.teacher, self.config, part)
         size = exact.shape[1]
@@ -67,8 +67,6 @@ class Precision:
 def exact_residual(teacher: Teacher, config: CacheConfig, part: Part) -> npt.NDArray[np.float32]:
     """Return teacher minus student of a part, computed in float32 throughout, [B * K, H * A]."""
     import torch
-
-    from pipelines.residuals.compute import ask, prepare
 
     with torch.no_grad():
         ready = prepare(teacher, config, part)

@@ -105,14 +105,24 @@ class Cache:
         names = list(self.files[0].columns) if names is None else list(names)
         if unknown := [n for n in names if n not in (*known, "noise")]:
             raise UsageError(f"the cache of {self.teacher} has no column {', '.join(unknown)}; it has {', '.join(known)}")
-        segment = np.searchsorted(self.offsets, wanted, side="right") - 1
-        local = wanted - self.offsets[segment] + self._starts[segment]
-        owner = self._owners[segment]
+        owner, local = self._located(wanted)
         return {name: self._gather(name, owner, local) for name in names}
+
+    def audited(self, row: int) -> npt.NDArray[np.float32] | None:
+        """Return the float32 values of a row, [2 * H * A]; None where they were not kept."""
+        (owner,), (local,) = self._located(np.array([row], np.int64))
+        rows, values = self.files[owner].audited
+        place = np.searchsorted(rows, local)
+        return values[place] if place < len(rows) and rows[place] == local else None
 
     def episode_of(self, rows: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Return the segment, that is the episode, of each row."""
         return np.searchsorted(self.offsets, np.asarray(rows, np.int64), side="right") - 1
+
+    def _located(self, rows: I64) -> tuple[I64, I64]:
+        """Return the file of each row, and its number in it."""
+        segment = self.episode_of(rows)
+        return self._owners[segment], rows - self.offsets[segment] + self._starts[segment]
 
     @cached_property
     def _starts(self) -> I64:

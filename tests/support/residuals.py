@@ -1,4 +1,4 @@
-"""Small teachers over the toy datasets, and the tower world: a flow whose best student and best teacher are known in closed form."""
+"""Small teachers over the toy datasets, and the stages that cache them."""
 
 from collections.abc import Mapping
 from typing import Any

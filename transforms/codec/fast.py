@@ -18,6 +18,7 @@ from schemas.errors import UsageError
 from transforms.codec import bpe
 from transforms.codec.base import BOOL, F64, I64, Bound, Tokens
 from transforms.codec.bpe import Vocabulary
+from transforms.spread import spread
 
 _REACH = 1 << 31  # coefficients beyond this are not actions
 SAMPLE = 50_000  # chunks a vocabulary is learnt from at most
@@ -197,10 +198,5 @@ def learn(chunks: list[I64], size: int = 1024, min_frequency: int = 2) -> Vocabu
         raise UsageError("no chunk to learn a vocabulary from; record more, or shorten the horizon")
     low, high = min(int(c.min()) for c in filled), max(int(c.max()) for c in filled)
     low, high = min(low, -1), max(high, 1)
-    rows = [np.trim_zeros(row, "b") for c in filled for row in c[_spread(len(c), SAMPLE // len(filled))]]
+    rows = [np.trim_zeros(row, "b") for c in filled for row in c[spread(len(c), max(SAMPLE // len(filled), 1))]]
     return bpe.train(rows, low, high, size, min_frequency)
-
-
-def _spread(count: int, most: int) -> I64:
-    """Return at most `most` places, evenly spread over `count`."""
-    return np.unique(np.linspace(0, count - 1, min(count, max(most, 1))).astype(np.int64))

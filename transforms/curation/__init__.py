@@ -1,1 +1,1 @@
-"""Formulas of curation: quality scores, near-duplicates, splits and their honest evaluation. No file is opened here."""
+"""Formulas of curation: quality scores, known defects and near-duplicates. No file is opened here."""

@@ -8,7 +8,7 @@ from schemas.contract import Feature
 from transforms.curation.score import Score, Subject, missing, over_movements
 from transforms.curation.signals import BOOL, NO_OP, motion_dims, spans
 from transforms.curation.smoothness import envelope_deviation, log_dimensionless_jerk, sparc_of_numbers
-from transforms.grid import SECOND, runs
+from transforms.grid import SECOND, changes, runs
 from transforms.lint.base import correlation, representation
 from transforms.rotation import F64
 
@@ -62,11 +62,11 @@ def keep_moving(idle: BOOL, hz: float) -> BOOL:
     The published filter counts steps (7, 16 and 3 at 15 Hz); here they are seconds.
     """
     keep = np.ones(len(idle), bool)
-    first, length = runs(np.concatenate([[True], idle[1:] != idle[:-1]]) if len(idle) else idle)
+    first, length = runs(changes(idle))
     for a, n in zip(first, length, strict=True):
         if idle[a] and n > LONG_IDLE_S * hz:
             keep[a : a + n] = False
-    first, length = runs(np.concatenate([[True], keep[1:] != keep[:-1]]) if len(keep) else keep)
+    first, length = runs(changes(keep))
     for a, n in zip(first, length, strict=True):
         if keep[a]:
             whole = n >= SHORT_MOVE_S * hz
@@ -160,7 +160,7 @@ def _hz(subject: Subject) -> float:
 def _longest(marks: BOOL) -> int:
     if not marks.any():
         return 0
-    first, length = runs(np.concatenate([[True], marks[1:] != marks[:-1]]))
+    first, length = runs(changes(marks))
     return int(max(n for a, n in zip(first, length, strict=True) if marks[a]))
 
 

@@ -38,7 +38,6 @@ class Signals:
         velocity: float64[G, D] its derivative, spans per second.
         speed: float64[G] the norm of that.
         grips: every gripper.
-        told: whether `position` is proprioception (otherwise it is what was commanded).
     """
 
     hz: float
@@ -49,7 +48,6 @@ class Signals:
     velocity: F64
     speed: F64
     grips: tuple[Grip, ...]
-    told: bool
 
     @property
     def idle(self) -> BOOL:
@@ -65,14 +63,9 @@ class Signals:
 
 def read_signals(it: Evidence) -> Signals | None:
     """Read an episode's motion from its state, or from its absolute actions; None where neither tells of any, or in under 4 steps."""
-    features = [f for f in it.states if f.role != "gripper"]
-    told = bool(features)
-    if not features and it.action is not None and representation(it.action) in ("absolute", None):
-        features = [it.action]
-    if not features or it.count < 4:
+    if it.count < 4:
         return None
-    columns = [it.values(f)[:, motion_dims(f)] for f in features]
-    values = np.nan_to_num(np.concatenate(columns, 1))
+    values = read_numbers(it)
     if not values.shape[1] or not np.ptp(values, axis=0).any():
         return None
     position = values / spans(values)
@@ -83,7 +76,16 @@ def read_signals(it: Evidence) -> Signals | None:
     if len(even) < 4:
         return None
     velocity = np.gradient(path, axis=0) * (SECOND / period)
-    return Signals(SECOND / period, t_ns, even, position, path, velocity, np.linalg.norm(velocity, axis=1), read_grips(it), told)
+    return Signals(SECOND / period, t_ns, even, position, path, velocity, np.linalg.norm(velocity, axis=1), read_grips(it))
+
+
+def read_numbers(it: Evidence) -> F64:
+    """Return the numbers that tell where the robot is, float64[T, D], without grippers: the state, else absolute actions."""
+    features = [f for f in it.states if f.role != "gripper"]
+    if not features and it.action is not None and representation(it.action) in ("absolute", None):
+        features = [it.action]
+    columns = [it.values(f)[:, motion_dims(f)] for f in features]
+    return np.nan_to_num(np.concatenate(columns, 1)) if columns else np.zeros((it.count, 0))
 
 
 def spans(values: F64) -> F64:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from transforms.curation.score import Footage, Score, Subject, missing
-from transforms.grid import SECOND, runs
+from transforms.grid import SECOND, changes, runs
 from transforms.rotation import F64
 
 DARK, BRIGHT, DULL, FLAT = 16.0, 240.0, 16.0, 4.0  # mean, mean, and twice the standard deviation of luma
@@ -103,7 +103,7 @@ def _frozen(subject: Subject, footage: Footage) -> float:
         speed = np.interp(footage.t_ns, subject.signals.even_ns, subject.signals.speed)
         moving = speed > MOVING * float(np.quantile(speed, 0.99))
         seconds = seconds * (moving[1:] | moving[:-1])
-    first, length = runs(np.concatenate([[True], same[1:] != same[:-1]]))
+    first, length = runs(changes(same))
     return max(float(seconds[a : a + n].sum()) for a, n in zip(first, length, strict=True) if same[a])
 
 

@@ -14,7 +14,7 @@ from pipelines.exporters.lerobot.plan import Plan, origins, task_texts
 from pipelines.exporters.lerobot.stats import Stats, picture_stats, value_stats
 from pipelines.exporters.lerobot.summary import SUMMARY, CameraSummary, pooled, read_summary
 from pipelines.exporters.lerobot.table import INDEX_TYPES, column_view, index_columns
-from pipelines.exporters.parts import PARTS, Part, link_files
+from pipelines.exporters.parts import Part, dataset_size, link_files
 
 
 def join(job: ExportJob, plan: Plan, parts: Sequence[tuple[Part, Path]], exporter: Mapping[str, str]) -> ExportReport:
@@ -35,12 +35,12 @@ def join(job: ExportJob, plan: Plan, parts: Sequence[tuple[Part, Path]], exporte
     meta.write_provenance(root, provenance(job, plan, transcoded, notes, exporter))
     meta.write_card(root, job, info, notes)
     meta.write_info(root, info)
-    files = [p for p in root.rglob("*") if p.is_file() and PARTS not in p.relative_to(root).parts]
+    files, size = dataset_size(root)
     return ExportReport(
         len(job.episodes),
         sum(plan.lengths),
-        len(files),
-        sum(p.stat().st_size for p in files),
+        files,
+        size,
         copied=sum(c.copied for c in cameras.values()),
         transcoded=sum(plan.lengths[e] for episodes in transcoded.values() for e in episodes),
         notes=notes,

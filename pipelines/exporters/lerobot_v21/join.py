@@ -13,7 +13,7 @@ from pipelines.exporters.lerobot.plan import Plan
 from pipelines.exporters.lerobot.summary import SUMMARY, pooled, read_summary
 from pipelines.exporters.lerobot_v21.modality import MODALITY, modality_of
 from pipelines.exporters.lerobot_v21.part import CHUNK, DATA_PATH, EPISODE_STATS, EPISODES, VIDEO_PATH
-from pipelines.exporters.parts import PARTS, Part, link_files
+from pipelines.exporters.parts import Part, dataset_size, link_files
 from schemas.shards import CodecHeader
 
 VERSION, INFO = "v2.1", meta.INFO
@@ -41,9 +41,8 @@ def join(job: ExportJob, plan: Plan, parts: Sequence[tuple[Part, Path]], exporte
     meta.write_provenance(root, provenance(job, plan, transcoded, notes, exporter) | {"format": f"lerobot {VERSION}"})
     meta.write_card(root, job, info, notes)
     meta.write_info(root, info)
-    files = [p for p in root.rglob("*") if p.is_file() and PARTS not in p.relative_to(root).parts]
     return ExportReport(
-        len(job.episodes), sum(plan.lengths), len(files), sum(p.stat().st_size for p in files),
+        len(job.episodes), sum(plan.lengths), *dataset_size(root),
         copied=sum(c.copied for c in cameras.values()),
         transcoded=sum(plan.lengths[e] for episodes in transcoded.values() for e in episodes), notes=notes,
     )  # fmt: skip

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.exporters.base import ExportJob, ExportReport
-from pipelines.exporters.parts import PARTS, Part
+from pipelines.exporters.parts import Part, dataset_size
 from pipelines.exporters.rlds.card import card
 from pipelines.exporters.rlds.layout import Layout, version_folder
-from pipelines.exporters.rlds.part import SPOOL, measured, read_summary, split_names
+from pipelines.exporters.rlds.part import SPOOL, measured, read_summary
 from pipelines.exporters.rlds.shards import join_split, write_index
 from pipelines.exporters.rlds.statistics import Spool, dataset_statistics
-from pipelines.exporters.splits import TRAIN, VAL
+from pipelines.exporters.splits import TRAIN, VAL, split_names
 from pipelines.formats import dataset_info, tfds_features
 from pipelines.formats.dataset_info import DatasetInfo, tfds_name
 from pipelines.sources.base import inside
@@ -31,7 +31,7 @@ def join(job: ExportJob, layout: Layout, parts: Sequence[tuple[Part, Path]]) -> 
     found = [(path, read_summary(path)) for _, path in parts]
     joined = [
         join_split(tfds_name(job.name), split, [(path, s.splits[split]) for path, s in found], folder)
-        for split in split_names(job)
+        for split in split_names(e.split for e in job.episodes)
     ]
     rows = [row for _, more in joined for row in more]
     write_index(folder, rows)
@@ -43,11 +43,10 @@ def join(job: ExportJob, layout: Layout, parts: Sequence[tuple[Part, Path]]) -> 
     )  # fmt: skip
     steps = sum(row["n_steps"] for row in rows)
     _describe(job, layout, folder, info, steps, statistics)
-    files = [p for p in job.folder.rglob("*") if p.is_file() and PARTS not in p.relative_to(job.folder).parts]
     notes = layout.notes + (() if info.split(VAL).records else ("all episodes share one split group: val is empty",))
     return ExportReport(
-        len(job.episodes), steps, len(files), sum(p.stat().st_size for p in files), sum(s.copied for _, s in found),
-        sum(s.transcoded for _, s in found), notes,
+        len(job.episodes), steps, *dataset_size(job.folder), sum(s.copied for _, s in found), sum(s.transcoded for _, s in found),
+        notes,
     )  # fmt: skip
 
 

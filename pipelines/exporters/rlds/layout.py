@@ -70,7 +70,7 @@ class CameraPlan:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """A leaf with the text of one language style (of one camera, if given) that holds at each step."""
+    """The key under which an export keeps the text of one language style (of one camera, if given) that holds at each step."""
 
     key: str
     style: str

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from pipelines.exporters.base import ExportJob
-from pipelines.exporters.parts import Part
+from pipelines.exporters.parts import MB, Part
 from pipelines.exporters.rlds.layout import Layout, is_action
 from pipelines.exporters.rlds.pictures import PictureEncoder, picture_pool
 from pipelines.exporters.rlds.records import Record, RecordBuilder
 from pipelines.exporters.rlds.shards import SplitPart, SplitWriter
 from pipelines.exporters.rlds.statistics import Spool
-from pipelines.exporters.splits import TRAIN, VAL, split_order
+from pipelines.exporters.splits import TRAIN, split_names
 from pipelines.formats import tfds_features
 from pipelines.formats.dataset_info import tfds_name
 
 SUMMARY, SPOOL = "part.json", "numbers-{:03d}.bin"
-MB = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +54,6 @@ def read_summary(folder: Path) -> Summary:
     return Summary(splits, raw["copied"], raw["transcoded"])
 
 
-def split_names(job: ExportJob) -> list[str]:
-    """Return the splits of an export in the order they are written; loaders expect `train` and `val`, even empty."""
-    return sorted({TRAIN, VAL, *(e.split for e in job.episodes)}, key=split_order)
-
-
 def measured(layout: Layout) -> dict[str, tuple[int, np.dtype[Any]]]:
     """Return width and dtype of every column that statistics are made of, by record key."""
     return {
@@ -83,7 +77,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         name, limit = tfds_name(self.job.name), int(self.job.options.rlds_mb * MB)
-        self.writers = {split: SplitWriter(self.folder, name, split, limit) for split in split_names(self.job)}
+        self.writers = {
+            split: SplitWriter(self.folder, name, split, limit) for split in split_names(e.split for e in self.job.episodes)
+        }
         columns = enumerate(measured(self.layout).items())
         self.spools = {key: Spool.at(self.folder / SPOOL.format(n), *shape) for n, (key, shape) in columns}
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from pipelines.exporters.base import ExportEpisode, ExportJob, VerifyReport
+from pipelines.exporters.findings import Findings
 from pipelines.exporters.rlds.check import check_export
 from pipelines.exporters.rlds.layout import CameraPlan, Column, Layout, build_layout, version_folder
 from pipelines.exporters.rlds.pictures import blank_picture, encode_picture, is_copied, runs
@@ -26,39 +27,23 @@ from pipelines.formats.tfds_features import Tensor, read_features
 from pipelines.sources.rlds.origin import Origin
 
 DECODER_PSNR = 45.0  # dB: TensorFlow's JPEG decoder against libjpeg-turbo's fast DCT on the same bytes; measured: equal
-SHOWN = 100  # differences kept; the rest are counted
 type Array = npt.NDArray[Any]
 type Frames = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
-class Findings:
-    """What the comparison has found so far. Peak signal-to-noise ratios are in dB, infinite for equal pictures."""
+class RldsFindings(Findings):
+    """Beside the differences, the least peak signal-to-noise ratios: in dB, infinite for equal pictures."""
 
-    differences: list[str] = field(default_factory=list[str])
-    found: int = 0
-    steps: int = 0
-    frames: int = 0
     lake_psnr: dict[str, float] = field(default_factory=dict[str, float])
     decoder_psnr: float = math.inf
     episodes: Counter[str] = field(default_factory=Counter[str])
-
-    def say(self, difference: str) -> None:
-        """Record one difference."""
-        self.found += 1
-        if self.found <= SHOWN:
-            self.differences.append(difference)
-
-    def all(self) -> tuple[str, ...]:
-        """Return the differences, and how many more there were."""
-        more = self.found - len(self.differences)
-        return (*self.differences, *([f"and {more} more"] if more else []))
 
 
 def verify(folder: Path, job: ExportJob, every: int) -> VerifyReport:
     """Compare the export in `folder` (the one `RldsExporter.export` filled) with the lake; see `Exporter.verify`."""
     version = version_folder(folder, job.options.version)
-    found = Findings()
+    found = RldsFindings()
     for problem in check_export(version):
         found.say(problem)
     about: dict[str, Any] = {}
@@ -73,7 +58,7 @@ def verify(folder: Path, job: ExportJob, every: int) -> VerifyReport:
     return VerifyReport("rlds", reader, found.episodes.total(), found.steps, found.frames, found.all(), (), detail)
 
 
-def _compare(folder: Path, job: ExportJob, every: int, found: Findings) -> dict[str, Any]:
+def _compare(folder: Path, job: ExportJob, every: int, found: RldsFindings) -> dict[str, Any]:
     seen = survey(job)
     layout = build_layout(job, seen)
     if read_features(folder) != layout.root:
@@ -94,7 +79,7 @@ def _compare(folder: Path, job: ExportJob, every: int, found: Findings) -> dict[
     return stream.about
 
 
-def _count_episodes(known: Mapping[str, ExportEpisode], found: Findings) -> None:
+def _count_episodes(known: Mapping[str, ExportEpisode], found: RldsFindings) -> None:
     for name, times in (Counter(dict.fromkeys(known, 1)) - found.episodes).items():
         found.say(f"{name} is in the lake's selection and {times} times missing from the export")
     for name, times in (found.episodes - Counter(dict.fromkeys(known, 1))).items():
@@ -129,7 +114,7 @@ class _Comparison:
     layout: Layout
     seen: Survey
     every: int
-    found: Findings
+    found: RldsFindings
 
     def episode(self, episode: ExportEpisode, got: TfdsEpisode) -> None:
         """Compare one episode."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.exporters.base import ExportJob, ExportReport
-from pipelines.exporters.parts import PARTS, Part, place_file
-from pipelines.exporters.splits import split_order
+from pipelines.exporters.parts import Part, dataset_size, place_file
+from pipelines.exporters.splits import split_names, split_order
 from pipelines.exporters.webdataset.card import card
 from pipelines.exporters.webdataset.part import read_summaries
 from pipelines.exporters.webdataset.plan import Plan
@@ -33,10 +33,9 @@ def join(job: ExportJob, plan: Plan, parts: Sequence[tuple[Part, Path]], exporte
     info = _info(job, plan, shards, steps, exporter)
     (root / CARD).write_text(card(job, plan, info))
     (root / INFO).write_text(json.dumps(info, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n")
-    files = [p for p in root.rglob("*") if p.is_file() and PARTS not in p.relative_to(root).parts]
     return ExportReport(
-        len(job.episodes), sum(steps), len(files), sum(p.stat().st_size for p in files),
-        sum(s.copied for s in found), sum(s.transcoded for s in found), plan.notes,
+        len(job.episodes), sum(steps), *dataset_size(root), sum(s.copied for s in found), sum(s.transcoded for s in found),
+        plan.notes,
     )  # fmt: skip
 
 
@@ -57,7 +56,6 @@ def _info(
 
 
 def _splits(shards: Sequence[TarShard], episodes: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
-    names = sorted({"train", "val", *(str(e["split"]) for e in episodes)}, key=split_order)
     return {
         name: {
             "episodes": sum(e["split"] == name for e in episodes),
@@ -65,5 +63,5 @@ def _splits(shards: Sequence[TarShard], episodes: Sequence[Mapping[str, Any]]) -
             "shards": sum(s.split == name for s in shards),
             "bytes": sum(s.bytes for s in shards if s.split == name),
         }
-        for name in names
+        for name in split_names(str(e["split"]) for e in episodes)
     }

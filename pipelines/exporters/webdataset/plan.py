@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.exporters.base import ExportJob
-from pipelines.exporters.rlds.layout import CameraPlan, is_action
+from pipelines.exporters.rlds.layout import CameraPlan, Texts, is_action
 from pipelines.exporters.rlds.survey import CameraSurvey, survey, wanted_cameras
 from pipelines.exporters.splits import TRAIN, VAL
 from pipelines.formats.tfds_features import Image
@@ -31,17 +31,12 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """One language style (of one camera, if given) and its key in a sample's `texts`."""
-
-    key: str
-    style: str
-    camera: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """The whole plan. `steps` of all episodes; `values` are the text features; `notes` say what a user would not expect."""
+    """The whole plan.
+
+    `steps` of all episodes; `values` are the text features, `texts` the styles with their keys in a sample's `texts`; `notes` say
+    what a user would not expect.
+    """
 
     columns: tuple[Column, ...]
     values: tuple[Feature, ...]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 from pipelines.exporters.base import ExportJob, VerifyReport
+from pipelines.exporters.findings import Findings
 from pipelines.exporters.rlds.pictures import PictureEncoder, picture_pool
 from pipelines.exporters.webdataset.join import INFO
 from pipelines.exporters.webdataset.plan import Column, Plan, member_name
@@ -34,26 +35,12 @@ from pipelines.exporters.webdataset.samples import SampleBuilder, sample_key
 from pipelines.sources.base import inside
 from schemas.errors import VerificationError
 
-SHOWN = 100  # differences kept; the rest are counted
 PLAIN = ("t_ns", "is_first", "is_last", "is_terminal")
 
 
 @dataclass(slots=True)
-class _Findings:
-    differences: list[str] = field(default_factory=list[str])
-    found: int = 0
-    steps: int = 0
-    frames: int = 0
-    seen: Counter[int] = field(default_factory=Counter[int])
-
-    def say(self, difference: str) -> None:
-        self.found += 1
-        if self.found <= SHOWN:
-            self.differences.append(difference)
-
-    def all(self) -> tuple[str, ...]:
-        more = self.found - len(self.differences)
-        return (*self.differences, *([f"and {more} more"] if more else []))
+class _Findings(Findings):
+    seen: Counter[int] = field(default_factory=Counter[int])  # steps of each episode, by its index in the job
 
 
 def verify(folder: Path, job: ExportJob, plan: Plan, every: int) -> VerifyReport:

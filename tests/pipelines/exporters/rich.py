@@ -13,7 +13,7 @@ from catalog.query import select_episodes
 from catalog.tables import Catalog
 from pipelines.executors import Execution
 from pipelines.export import place
-from pipelines.exporters.base import ExportEpisode, ExportJob, ExportOptions, LanguageRow
+from pipelines.exporters.base import ExportEpisode, Exporter, ExportJob, ExportOptions, LanguageRow
 from pipelines.ingest import IngestStage
 from pipelines.shards.draft import EpisodeDraft, TrackDraft, build_steps
 from pipelines.shards.encode import encode_h264, encode_png
@@ -21,6 +21,8 @@ from pipelines.sources.base import Group, Source, SourceOptions
 from pipelines.unit import run_stage
 from schemas.contract import Camera, Contract, Feature
 from schemas.shards import CodecHeader
+from tests.support.toys import LENGTHS as TOY_LENGTHS
+from tests.support.toys import ToySource
 from tests.support.video import barcode
 
 SECOND = 1_000_000_000
@@ -108,3 +110,15 @@ def job_of(lake: Lake, source: Source, folder: Path, **options: Any) -> ExportJo
     contract = episodes[0].open(lake).contract
     language = {episodes[0].episode_id: motions}
     return ExportJob(lake, contract.dataset, contract, episodes, folder, ExportOptions(**options), language, {"from": "a test"})
+
+
+def exported_toys(exporter: Exporter, root: Path, **options: Any) -> ExportJob:
+    """Export the toy dataset below `root`, check what is reported of it, and return the job."""
+    job = job_of(Lake.at(root / "lake"), ToySource(), root / "out" / "toy", **options)
+    done: list[int] = []
+    report = exporter.export(job, done.append)
+    assert done == [1, 2, 3, 4]
+    assert (report.episodes, report.rows, report.copied, report.transcoded) == (4, sum(TOY_LENGTHS), 0, 2 * sum(TOY_LENGTHS))
+    files = [p for p in job.folder.rglob("*") if p.is_file()]
+    assert (report.files, report.bytes) == (len(files), sum(p.stat().st_size for p in files))
+    return job

@@ -22,8 +22,8 @@ from pipelines.formats.tfds_features import Image, Tensor, leaves, read_features
 from pipelines.formats.tfrecord import read_record, read_records
 from schemas.contract import Feature
 from schemas.errors import ContractError, CorruptMediaError, UsageError
-from tests.pipelines.exporters.rich import SECOND, RichSource, job_of
-from tests.support.toys import LENGTHS, ToySource
+from tests.pipelines.exporters.rich import SECOND, RichSource, exported_toys, job_of
+from tests.support.toys import ToySource
 from tests.support.video import read_barcode
 
 
@@ -45,15 +45,7 @@ def recorded(job: ExportJob) -> list[ExportEpisode]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ExportJob:
-    root = tmp_path_factory.mktemp("toy")
-    job = job_of(Lake.at(root / "lake"), ToySource(), root / "out" / "toy", rlds_mb=0.06)
-    done: list[int] = []
-    report = RldsExporter().export(job, done.append)
-    assert done == [1, 2, 3, 4]
-    assert (report.episodes, report.rows, report.copied, report.transcoded) == (4, sum(LENGTHS), 0, 2 * sum(LENGTHS))
-    files = [p for p in job.folder.rglob("*") if p.is_file()]
-    assert (report.files, report.bytes) == (len(files), sum(p.stat().st_size for p in files))
-    return job
+    return exported_toys(RldsExporter(), tmp_path_factory.mktemp("toy"), rlds_mb=0.06)
 
 
 @pytest.fixture(scope="module")

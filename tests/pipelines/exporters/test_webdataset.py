@@ -24,7 +24,7 @@ from pipelines.exporters.webdataset import verify as verifying
 from schemas.contract import Feature
 from schemas.errors import ContractError, CorruptMediaError, UsageError, VerificationError
 from tests.pipelines.exporters.rich import LENGTHS as RICH_LENGTHS
-from tests.pipelines.exporters.rich import RichSource, job_of
+from tests.pipelines.exporters.rich import RichSource, exported_toys, job_of
 from tests.support.toys import LENGTHS, ToySource
 from tests.support.video import read_barcode
 
@@ -92,15 +92,7 @@ def rewrite(job: ExportJob, change: Any) -> None:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> ExportJob:
-    root = tmp_path_factory.mktemp("toy")
-    job = job_of(Lake.at(root / "lake"), ToySource(), root / "out" / "toy", rlds_mb=0.06, part_mb=0.001)
-    done: list[int] = []
-    report = WebDatasetExporter().export(job, done.append)
-    assert done == [1, 2, 3, 4]
-    assert (report.episodes, report.rows, report.copied, report.transcoded) == (4, sum(LENGTHS), 0, 2 * sum(LENGTHS))
-    files = [p for p in job.folder.rglob("*") if p.is_file()]
-    assert (report.files, report.bytes) == (len(files), sum(p.stat().st_size for p in files))
-    return job
+    return exported_toys(WebDatasetExporter(), tmp_path_factory.mktemp("toy"), rlds_mb=0.06, part_mb=0.001)
 
 
 @pytest.fixture(scope="module")
