@@ -1,11 +1,14 @@
 """`cotrain record`: simulated expert demonstrations."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.cli.options import DryRunOption, JsonOption, WorkersOption, names
+
+if TYPE_CHECKING:
+    from pipelines.record.spec import RecordSpec
 
 NAME = "record"
 
@@ -37,14 +40,10 @@ def command(
     as_json: JsonOption = False,
 ) -> int:
     """Record scripted experts: two cameras, success labels, object poses and segmentation."""
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from pipelines.record.factors import Factors
-    from pipelines.record.record import episode_keys, record, resolve
-    from pipelines.record.record import episodes as planned
-    from pipelines.record.recording import existing_keys, read_header
     from pipelines.record.spec import RecordSpec
-    from pipelines.terminal.console import Console
     from schemas.errors import UsageError
 
     if vary and factors:
@@ -58,24 +57,39 @@ def command(
         spec = replace(spec, cameras=("front",), segmentation_hz=0)  # its environments draw one picture and no masks
     elif simulator == "robosuite":
         spec = replace(spec, segmentation_hz=0)
-    console = Console(as_json)
-    keys = [key for e in planned(resolve(spec, read_header(out))[0]) for key in episode_keys(spec, *e)]
-    if dry_run:
-        there = sorted(existing_keys(out) & set(keys))
-        todo = [k for k in keys if k not in there]
-        console.text(f"record: {len(todo)} episodes to record, {len(there)} already in {out}")
-        console.table(("episode",), [(key,) for key in todo])
-        console.result({"command": NAME, "out": str(out), "to_do": todo, "there": there})
-        return 0
+    return _describe(spec, out, as_json) if dry_run else _record(spec, out, workers, as_json)
+
+
+def _keys(spec: "RecordSpec", out: Path) -> list[str]:
+    from pipelines.record.record import episode_keys, episodes, resolve
+    from pipelines.record.recording import read_header
+
+    return [key for e in episodes(resolve(spec, read_header(out))[0]) for key in episode_keys(spec, *e)]
+
+
+def _describe(spec: "RecordSpec", out: Path, as_json: bool) -> int:
+    from pipelines.record.recording import existing_keys
+    from pipelines.terminal.console import Console
+
+    console, keys = Console(as_json), _keys(spec, out)
+    there = sorted(existing_keys(out) & set(keys))
+    todo = [k for k in keys if k not in there]
+    console.text(f"record: {len(todo)} episodes to record, {len(there)} already in {out}")
+    console.table(("episode",), [(key,) for key in todo])
+    console.result({"command": NAME, "out": str(out), "to_do": todo, "there": there})
+    return 0
+
+
+def _record(spec: "RecordSpec", out: Path, workers: int | None, as_json: bool) -> int:
+    from dataclasses import asdict
+    from itertools import count
+
+    from pipelines.record.record import record
+    from pipelines.terminal.console import Console
+
+    console, planned, done = Console(as_json), len(_keys(spec, out)), count(1)
     with console.progress("record") as update:
-        done = 0
-
-        def on_episode(_: object) -> None:
-            nonlocal done
-            done += 1
-            update(done, len(keys))
-
-        made = record(spec, out, workers=workers, on_episode=on_episode)
+        made = record(spec, out, workers=workers, on_episode=lambda _: update(next(done), planned))
     for note in made.notes:
         console.note(note)
     total = made.episodes + made.skipped

@@ -1,11 +1,11 @@
 """What a curation keeps of each task, scene and embodiment, and where it loses too much."""
 
-import math
 from dataclasses import dataclass
 
 import polars as pl
 
 from schemas.curation import CoverageSpec
+from transforms.coverage import entropy
 
 DUPLICATE = "duplicates"  # the gate that drops copies
 
@@ -54,7 +54,7 @@ def coverage(rows: pl.DataFrame, spec: CoverageSpec) -> Coverage:
         few = counted.filter(pl.col("n") < spec.least)
         if few.height:
             own.append(Kept(column, f"{few.height} groups under {spec.least}", int(few["n"].sum()), int(few["kept"].sum())))
-        drops[column] = _entropy([k.episodes for k in own]) - _entropy([k.kept for k in own])
+        drops[column] = entropy([k.episodes for k in own]) - entropy([k.kept for k in own])
         groups += own
         broken += [
             f"{column} {k.group!r} keeps {k.kept} of {k.episodes} episodes, less than {spec.retention:.0%}"
@@ -64,8 +64,3 @@ def coverage(rows: pl.DataFrame, spec: CoverageSpec) -> Coverage:
         if drops[column] > spec.entropy_drop:
             broken.append(f"the entropy of {column} falls by {drops[column]:.3f} nat, more than {spec.entropy_drop:g}")
     return Coverage(tuple(groups), drops, tuple(broken))
-
-
-def _entropy(counts: list[int]) -> float:
-    total = sum(counts)
-    return -sum(c / total * math.log(c / total) for c in counts if c) if total else 0.0
