@@ -13,7 +13,8 @@ from pipelines.sources.bag.decoders import decoder_for
 from pipelines.sources.bag.images import Facts, facts_of, packet_maker
 from pipelines.sources.bag.mapping import FeatureMap, Mapping, StreamMap
 from pipelines.sources.bag.message import SECOND, find, frame_of, get, leaves, numbers, parts, stamp_ns
-from pipelines.sources.bag.readers import OpenBag, Raw, damage_errors
+from pipelines.sources.bag.open_bag import OpenBag
+from pipelines.sources.bag.readers import Raw, damage_errors
 from pipelines.sources.bag.settings import BagSettings
 from pipelines.sources.bag.split import Span
 from pipelines.sources.bag.survey import JOINT_PARTS

@@ -13,7 +13,7 @@ from pipelines.shards.draft import I32, I64, EpisodeDraft, TrackDraft, build_ste
 from pipelines.sources.bag.collect import Collected, Series, collect, times_of
 from pipelines.sources.bag.mapping import CameraMap, FeatureMap, Mapping, with_intrinsics
 from pipelines.sources.bag.message import SECOND
-from pipelines.sources.bag.readers import OpenBag
+from pipelines.sources.bag.open_bag import OpenBag
 from pipelines.sources.bag.settings import BagSettings
 from pipelines.sources.bag.split import Span
 from pipelines.sources.bag.video import is_key, video_track

@@ -11,7 +11,7 @@ from pipelines.shards.draft import EpisodeDraft
 from pipelines.sources.bag.episode import read_episode
 from pipelines.sources.bag.files import Bag, find_bags, holds_bags
 from pipelines.sources.bag.mapping import Mapping, make_contract, make_mapping
-from pipelines.sources.bag.readers import OpenBag, open_bag
+from pipelines.sources.bag.open_bag import OpenBag, open_bag
 from pipelines.sources.bag.settings import BagSettings, TopicRule, read_settings
 from pipelines.sources.bag.split import Span, split_bag
 from pipelines.sources.bag.survey import survey

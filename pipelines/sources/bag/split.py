@@ -8,7 +8,8 @@ import numpy as np
 
 from pipelines.sources.bag.decoders import decoder_for
 from pipelines.sources.bag.message import SECOND, find
-from pipelines.sources.bag.readers import OpenBag, readable
+from pipelines.sources.bag.open_bag import OpenBag
+from pipelines.sources.bag.readers import readable
 from pipelines.sources.bag.settings import BagSettings
 from schemas.errors import MalformedSourceError
 

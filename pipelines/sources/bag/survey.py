@@ -6,7 +6,8 @@ from typing import Any
 from pipelines.sources.bag.decoders import Decoder, decoder_for
 from pipelines.sources.bag.images import Facts, facts_of, form_of
 from pipelines.sources.bag.message import Leaves, find, frame_of, leaves
-from pipelines.sources.bag.readers import OpenBag, Raw, damage_errors
+from pipelines.sources.bag.open_bag import OpenBag
+from pipelines.sources.bag.readers import Raw, damage_errors
 from schemas.errors import CorruptMediaError, DataError
 
 JOINT_SAMPLES = 50  # publishers of one joint_states topic may each tell some joints only
