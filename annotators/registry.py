@@ -16,7 +16,7 @@ ANNOTATORS = Registry(
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "object_points": "annotators.traces.objects:ObjectPoints",
-        "picture_quality": "annotators.picture_quality:PictureQuality",
+        "picture_quality": "annotators.pictures.picture_quality:PictureQuality",
         "segments": "annotators.segments.segments:Segments",
         "text": "annotators.text.text:Text",
         "trace": "annotators.traces.trace:Trace",

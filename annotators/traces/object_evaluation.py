@@ -1,29 +1,31 @@
 """Are object points on their objects, and does the hand close on one? Against a simulator's masks, with twins of other times."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport, not_measurable, ratio, verdict
 from annotators.traces.hand import hand_source, read_hand
-from annotators.traces.objects import Said, Seen, name_masks, under
-
-if TYPE_CHECKING:
-    from annotators.traces.objects import ObjectPoints
+from annotators.traces.masks import Seen, name_masks, under
 
 METRICS = ("point_in_mask", "contact_near_object")
 MASK_GOAL, NEAR_M = 0.8, 0.08
 LATER_S = 1.0
 
 
-def evaluate_objects(annotator: "ObjectPoints", batch: Batch, delay_s: float = 0.0) -> tuple[QualityReport, ...]:
-    """Return both reports; `delay_s` puts a twin in place, whose points are those of another time."""
-    camera = annotator.usable(batch.contract)
-    if isinstance(camera, str):
-        return tuple(not_measurable(m, camera) for m in METRICS)
-    seen = [look for look in annotator.looks(batch, camera) if not isinstance(look, Said)]
-    return point_in_mask(seen, batch, delay_s), contact_near_object(annotator, seen, batch, delay_s)
+def evaluate_objects(
+    seen: list[Seen] | str, batch: Batch, tip_m: tuple[float, float, float], delay_s: float = 0.0
+) -> tuple[QualityReport, ...]:
+    """Return both reports.
+
+    Args:
+        seen: the episodes that can be looked at, or why none can.
+        batch: what they were read from.
+        tip_m: where the tip is in the hand's frame.
+        delay_s: puts a twin in place, whose points are those of another time.
+    """
+    if isinstance(seen, str):
+        return tuple(not_measurable(m, seen) for m in METRICS)
+    return point_in_mask(seen, batch, delay_s), contact_near_object(seen, batch, tip_m, delay_s)
 
 
 def point_in_mask(seen: list[Seen], batch: Batch, delay_s: float) -> QualityReport:
@@ -56,7 +58,7 @@ def point_in_mask(seen: list[Seen], batch: Batch, delay_s: float) -> QualityRepo
     )  # fmt: skip
 
 
-def contact_near_object(annotator: "ObjectPoints", seen: list[Seen], batch: Batch, delay_s: float) -> QualityReport:
+def contact_near_object(seen: list[Seen], batch: Batch, tip_m: tuple[float, float, float], delay_s: float) -> QualityReport:
     """Share of gripper closings within 8 cm of some object's centre. Baseline: the same instants of the episode turned round in time."""
     source = hand_source(batch.contract)
     goal = "above the baseline"
@@ -65,7 +67,7 @@ def contact_near_object(annotator: "ObjectPoints", seen: list[Seen], batch: Batc
         if source is None:
             break
         part = Batch(batch.contract, batch.steps.slice(look.rows.start, look.rows.stop - look.rows.start))
-        hand = read_hand(part, source, annotator.config.tip_m)
+        hand = read_hand(part, source, tip_m)
         last = hand.tip.shape[1] - 1
         for step in np.flatnonzero(hand.event < 0).tolist():
             total[at] += 1

@@ -4,7 +4,6 @@ All of these share one row: a span, a camera, a kind, and coordinates in [0, 1] 
 poses a simulator recorded: the mask value most often found under an object's projected centre is that object.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Self
@@ -13,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Clip, Look, Needs
+from annotators.clips import Look, Needs
 from annotators.evaluation import QualityReport
 from annotators.motion.things import object_places, object_streams
 from annotators.spans import constant, nothing, span_table
 from annotators.traces.hand import hand_source, read_hand
+from annotators.traces.masks import Seen, name_masks, picture_size
 from annotators.traces.views import View, choose_camera, open_view, view_streams
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Camera, Contract
@@ -61,16 +61,6 @@ class Said:
     coords: tuple[float, ...] = ()
     source: str = ""
     reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An episode as it is looked at: its rows, camera, mask clip (None: no masks), where objects and the tip are in the camera's base frame."""
-
-    rows: slice
-    view: View
-    clip: Clip | None
-    places: dict[str, F64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +142,12 @@ class ObjectPoints:
         """Measure points against masks and contacts against boxes; see `annotators.traces.object_evaluation`."""
         from annotators.traces.object_evaluation import evaluate_objects
 
-        return evaluate_objects(self, heldout)
+        return evaluate_objects(self.seen(heldout), heldout, self.config.tip_m)
+
+    def seen(self, batch: Batch) -> list[Seen] | str:
+        """Open the episodes that can be looked at; why none can, where that is so."""
+        camera = self.usable(batch.contract)
+        return camera if isinstance(camera, str) else [x for x in self.looks(batch, camera) if isinstance(x, Seen)]
 
     def looks(self, batch: Batch, camera: Camera) -> list[Seen | Said]:
         """Open every episode; one that cannot be looked at is a row that says why."""
@@ -189,7 +184,7 @@ class ObjectPoints:
         return said or [Said(look.rows.start, look.rows.stop, reason="nothing_in_view")]
 
     def _things(self, look: Seen, names: dict[int, str], step: int) -> list[tuple[str, str, tuple[float, ...], str]]:
-        size, found = _size(look.view), list[tuple[str, str, tuple[float, ...], str]]()
+        size, found = picture_size(look.view), list[tuple[str, str, tuple[float, ...], str]]()
         picture = None if look.clip is None or look.clip.seen[step] < 0 else look.clip.pictures[look.clip.seen[step]]
         if picture is not None and names:
             tall, wide = picture.shape
@@ -220,34 +215,6 @@ class ObjectPoints:
         return [(p, "contact" if hand.event[p] < 0 else "placement", hand.tip[:, p : p + 1]) for p in places]
 
 
-def name_masks(look: Seen) -> dict[int, str]:
-    """Return which mask value is which object: the one most often under its projected centre; the background is none."""
-    if look.clip is None:
-        return {}
-    votes: dict[str, Counter[int]] = {label: Counter() for label in look.places}
-    for step in np.flatnonzero(np.diff(look.clip.seen, prepend=-1) > 0).tolist():
-        picture = look.clip.pictures[look.clip.seen[step]]
-        for label, place in look.places.items():
-            value = under(look.view, picture, place[:, step : step + 1], step)
-            if value:
-                votes[label][value] += 1
-    best = {label: count.most_common(1)[0] for label, count in votes.items() if count}
-    named: dict[int, str] = {}
-    for label, (value, _) in sorted(best.items(), key=lambda item: (-item[1][1], item[0])):
-        named.setdefault(value, label)
-    return dict(sorted(named.items()))
-
-
-def under(view: View, picture: np.ndarray[Any, Any], place: F64, step: int) -> int:
-    """Return the mask value where a point float64[3, 1] is seen at a step; 0 outside of the picture."""
-    pixel, ahead = view.track(place, step)
-    tall, wide = picture.shape
-    if not ahead[0]:
-        return 0
-    column, row = np.floor((pixel[:, 0] + 0.5) / _size(view) * [wide, tall]).astype(int)
-    return int(picture[row, column]) if 0 <= column < wide and 0 <= row < tall else 0
-
-
 def _next_touch(
     touch: list[tuple[int, str, F64]], view: View, step: int
 ) -> list[tuple[int, tuple[str, str, tuple[float, ...], str]]]:
@@ -259,13 +226,9 @@ def _next_touch(
             continue
         pixel, ahead = view.track(soon[1], step)
         if ahead[0]:
-            share = np.clip((pixel[:, 0] + 0.5) / _size(view), 0, 1)
+            share = np.clip((pixel[:, 0] + 0.5) / picture_size(view), 0, 1)
             found.append((soon[0], (kind, "", (float(share[0]), float(share[1])), "hand")))
     return found
-
-
-def _size(view: View) -> F64:
-    return np.array([view.camera.width, view.camera.height], np.float64)
 
 
 def _words(values: list[str]) -> pa.DictionaryArray:

@@ -21,7 +21,7 @@ from annotators.weights import hash_weights, load_weights
 from pipelines.annotate.memory import Room, run_within
 from schemas.annotation import annotation_schema
 from schemas.contract import Contract
-from tests.annotators.test_picture_quality import film
+from tests.annotators.pictures.test_picture_quality import film
 from tests.contracts.annotator import AnnotatorContract
 
 

@@ -114,10 +114,10 @@ def test_contact_is_where_the_hand_will_close_and_placement_where_it_will_open()
 
 def test_points_of_another_time_fail_the_gate() -> None:
     batch = scene(20, tuple(range(12)))
-    honest = {r.metric: r for r in evaluate_objects(POINTS, batch)}
+    honest = {r.metric: r for r in evaluate_objects(POINTS.seen(batch), batch, POINTS.config.tip_m)}
     assert honest["point_in_mask"].gate == "pass"
     assert honest["contact_near_object"].gate == "pass"  # the cup is always in the hand
-    twin = {r.metric: r for r in evaluate_objects(POINTS, batch, delay_s=1.0)}
+    twin = {r.metric: r for r in evaluate_objects(POINTS.seen(batch), batch, POINTS.config.tip_m, delay_s=1.0)}
     assert twin["point_in_mask"].gate == "fail"
 
 

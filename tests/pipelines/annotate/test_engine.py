@@ -12,7 +12,7 @@ import pipelines.annotate.engine as engine
 import pipelines.annotate.memory as memory
 import pipelines.annotate.parts as parts
 from annotators.clips import Look
-from annotators.picture_quality import PictureQuality, PictureQualityConfig
+from annotators.pictures.picture_quality import PictureQuality, PictureQualityConfig
 from catalog.lake import Lake
 from catalog.query import Query, select_episodes
 from catalog.tables import Catalog

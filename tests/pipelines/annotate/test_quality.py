@@ -9,7 +9,7 @@ import pytest
 import pipelines.annotate.quality as quality
 from annotators.base import Batch, episodes_id
 from annotators.evaluation import QualityReport, not_measurable
-from annotators.picture_quality import PictureQuality, PictureQualityConfig
+from annotators.pictures.picture_quality import PictureQuality, PictureQualityConfig
 from catalog.lake import Lake
 from catalog.query import Query, select_episodes
 from catalog.tables import Catalog

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-import annotators.picture_quality as module
+import annotators.pictures.picture_quality as module
 from annotators.base import Batch
 from annotators.clips import Clip, Needs, needs_of, no_clip
-from annotators.picture_quality import Measured, PictureQuality, PictureQualityConfig, measure
+from annotators.pictures.measures import Measured, measure
+from annotators.pictures.picture_quality import PictureQuality, PictureQualityConfig
 from pipelines.shards.draft import build_steps
 from schemas.contract import Camera, Contract
 from schemas.shards import steps_schema
@@ -79,7 +80,7 @@ def test_measurements_have_closed_forms() -> None:
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     images = [np.full((32, 32), 51, np.uint8), np.full((32, 32), 102, np.uint8), board, board, 255 - board]
     clip = Clip(np.stack(images)[..., None].repeat(3, -1), t_ns, np.arange(5), np.arange(5), (32, 32))
-    found = measure(clip, PictureQualityConfig(change_s=0.1))
+    found = PictureQuality(PictureQualityConfig(change_s=0.1)).measure(clip)
     assert found.luminance == pytest.approx([0.2, 0.4, 0.5, 0.5, 0.5])
     assert found.sharpness == pytest.approx([0, 0, 16, 16, 16])  # the Laplacian of a 0/1 chessboard is +-4 everywhere
     assert np.isnan(found.change[0])
@@ -123,8 +124,8 @@ def test_a_covered_camera_is_left_out_and_counted() -> None:
 
 
 def test_gates_fail_measurements_of_other_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shuffled(clip: Clip, config: PictureQualityConfig) -> Measured:
-        found = measure(clip, config)
+    def shuffled(clip: Clip, *settings: float) -> Measured:
+        found = measure(clip, *settings)
         order = np.random.default_rng(int(clip.pictures.sum())).permutation(len(clip))
         return Measured(order.astype(np.float32), *(getattr(found, f)[order] for f in ("luminance", "change", "frozen_s")))
 

@@ -1,8 +1,7 @@
 """How well `picture_quality` finds what is wrong with pictures: they are blurred and frozen on purpose, and it must tell which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +9,7 @@ import numpy.typing as npt
 from annotators.base import Batch
 from annotators.clips import Clip
 from annotators.evaluation import QualityReport, area_under_roc, known, not_measurable, ratio, verdict
-
-if TYPE_CHECKING:
-    from annotators.picture_quality import Measured, PictureQuality
+from annotators.pictures.measures import Measured
 
 F64 = npt.NDArray[np.float64]
 BLUR_PX = 1.5  # standard deviation
@@ -22,14 +19,17 @@ MIN_CONTRAST = 2.0  # median standard deviation of levels
 GOAL = "at least 0.9, and above every baseline"
 
 
-def evaluate_pictures(annotator: "PictureQuality", heldout: Batch) -> tuple[QualityReport, ...]:
+type Measure = Callable[[Clip], Measured]
+
+
+def evaluate_pictures(measure: Measure, heldout: Batch, cameras: Sequence[str]) -> tuple[QualityReport, ...]:
     """Report the mean area under the ROC per episode of finding blurred and frozen pictures.
 
     Clips of fewer than `MIN_PICTURES` pictures, and those that show one colour (a covered camera), are left out and counted: blurred or frozen,
     they would stay what they are.
     """
-    cameras = [c for c in heldout.clips if c in annotator.cameras(heldout.contract)]
-    every = [[_sampled(heldout.clips[c][e]) for c in cameras if len(heldout.clips[c][e])] for e in range(len(heldout.episodes))]
+    shown = [c for c in heldout.clips if c in cameras]
+    every = [[_sampled(heldout.clips[c][e]) for c in shown if len(heldout.clips[c][e])] for e in range(len(heldout.episodes))]
     clips = [[clip for clip in have if len(clip) >= MIN_PICTURES and _has_contrast(clip)] for have in every]
     left_out = sum(map(len, every)) - sum(map(len, clips))
     clips = [have for have in clips if have]
@@ -37,22 +37,22 @@ def evaluate_pictures(annotator: "PictureQuality", heldout: Batch) -> tuple[Qual
         why = "no episode has enough pictures with anything to see"
         return not_measurable("blur_auc", why, GOAL), not_measurable("freeze_auc", why, GOAL)
     cases: tuple[tuple[str, _Case], ...] = (("blur_auc", _blurred), ("freeze_auc", _frozen))
-    return tuple(replace(_report(annotator, m, clips, case), detail={"clips_left_out": left_out}) for m, case in cases)
+    return tuple(replace(_report(measure, m, clips, case), detail={"clips_left_out": left_out}) for m, case in cases)
 
 
 def _has_contrast(clip: Clip) -> bool:
     return float(np.median(clip.pictures.std(axis=(1, 2, 3)))) >= MIN_CONTRAST
 
 
-type _Case = Callable[["PictureQuality", Clip], tuple[dict[str, F64], npt.NDArray[np.bool_]]]
+type _Case = Callable[[Measure, Clip], tuple[dict[str, F64], npt.NDArray[np.bool_]]]
 
 
-def _report(annotator: "PictureQuality", metric: str, clips: list[list[Clip]], case: _Case) -> QualityReport:
+def _report(measure: Measure, metric: str, clips: list[list[Clip]], case: _Case) -> QualityReport:
     found: dict[str, list[float]] = {}
     for have in clips:
         areas: dict[str, list[float]] = {}
         for clip in have:
-            scores, label = case(annotator, clip)
+            scores, label = case(measure, clip)
             for name, score in scores.items():
                 usable = np.isfinite(score)
                 areas.setdefault(name, []).append(area_under_roc(score[usable], label[usable]))
@@ -78,7 +78,7 @@ def _report(annotator: "PictureQuality", metric: str, clips: list[list[Clip]], c
     )
 
 
-def _blurred(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
+def _blurred(measure: Measure, clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
     """Score blurred pictures against the same ones faded until they have no more contrast than those: fog is not blur."""
     import cv2
 
@@ -86,7 +86,7 @@ def _blurred(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], n
     mean, spread = (f(clip.pictures, axis=(1, 2, 3), keepdims=True) for f in (np.mean, np.std))
     fade = soft.std(axis=(1, 2, 3), keepdims=True) / np.maximum(spread, 1e-6)
     faded = np.rint(mean + (clip.pictures - mean) * fade).clip(0, 255).astype(np.uint8)
-    both = [(c, _measure(annotator, c)) for c in (replace(clip, pictures=faded), replace(clip, pictures=soft))]
+    both = [(c, measure(c)) for c in (replace(clip, pictures=faded), replace(clip, pictures=soft))]
     own = np.concatenate([-m.sharpness for _, m in both]).astype(np.float64)
     contrast = -np.concatenate([c.pictures.std(axis=(1, 2, 3)) for c, _ in both])
     light = np.concatenate([m.luminance for _, m in both]).astype(np.float64)
@@ -94,20 +94,14 @@ def _blurred(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], n
     return {"own": own, "contrast": contrast, "luminance": light}, label
 
 
-def _frozen(annotator: "PictureQuality", clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
+def _frozen(measure: Measure, clip: Clip) -> tuple[dict[str, F64], npt.NDArray[np.bool_]]:
     """Score a clip whose second half repeats one picture. A still scene scores like a frozen one, which is what the value tells."""
     middle = len(clip) // 2
     pictures = clip.pictures.copy()
     pictures[middle:] = pictures[middle]
-    found = _measure(annotator, replace(clip, pictures=pictures))
+    found = measure(replace(clip, pictures=pictures))
     label = np.arange(len(clip)) > middle
     return {"own": found.frozen_s.astype(np.float64), "sharpness": -found.sharpness.astype(np.float64)}, label
-
-
-def _measure(annotator: "PictureQuality", clip: Clip) -> "Measured":
-    from annotators.picture_quality import measure
-
-    return measure(clip, annotator.config)
 
 
 def _sampled(clip: Clip) -> Clip:

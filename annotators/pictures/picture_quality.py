@@ -16,17 +16,16 @@ import pyarrow as pa
 from annotators.base import Batch, Covers, Grain, fingerprint
 from annotators.clips import Clip, Look, Needs
 from annotators.evaluation import QualityReport
+from annotators.pictures.measures import Measured, measure
 from annotators.spans import nothing, span_table
 from schemas.annotation import annotation_schema
 from schemas.contract import Contract
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
-from transforms.grid import I64, SECOND
+from transforms.grid import I64
 
-F32 = npt.NDArray[np.float32]
 NO_PICTURE, NO_CAMERA = "no_picture", "no_colour_camera"
 OTHER_ROLES = ("depth", "segmentation")
-WEIGHTS = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,6 @@ class PictureQualityConfig:
             raise UsageError(f"side={self.side} is too small to say anything about a picture; use 16 or more")
         if not (self.change_s > 0 and self.longest_s > 0 and self.still_below > 0):
             raise UsageError("change_s, longest_s and still_below must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """Measurements of the pictures of one clip, each float32[N]; `change` is NaN where nothing lies far enough back."""
-
-    sharpness: F32
-    luminance: F32
-    change: F32
-    frozen_s: F32
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,14 +112,18 @@ class PictureQuality:
         for camera in cameras:
             for episode, clip in enumerate(batch.clips[camera]):
                 rows.append(np.arange(batch.starts[episode], batch.starts[episode + 1]))
-                values.append(_per_step(clip, measure(clip, self.config)))
+                values.append(_per_step(clip, self.measure(clip)))
         return self._table(batch, cameras, np.concatenate(rows), np.concatenate(values, axis=1))
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
-        """Measure how well blurred and frozen pictures are told from these; see `annotators.picture_probe`."""
-        from annotators.picture_probe import evaluate_pictures
+        """Measure how well blurred and frozen pictures are told from these; see `annotators.pictures.evaluation`."""
+        from annotators.pictures.evaluation import evaluate_pictures
 
-        return evaluate_pictures(self, heldout)
+        return evaluate_pictures(self.measure, heldout, self.cameras(heldout.contract))
+
+    def measure(self, clip: Clip) -> Measured:
+        """Measure every picture of a clip."""
+        return measure(clip, self.config.change_s, self.config.still_below, self.config.longest_s)
 
     def _table(self, batch: Batch, cameras: list[str], rows: I64, values: npt.NDArray[np.float64]) -> pa.Table:
         """Lay out one row per step and camera, by step."""
@@ -142,44 +135,6 @@ class PictureQuality:
         reasons = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(rows), np.int32), mask=valid), pa.array([NO_PICTURE]))
         seen_by = pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32)), pa.array(cameras, pa.string()))
         return span_table(self, batch, rows, rows + 1, reasons, own, camera=seen_by)
-
-
-def measure(clip: Clip, config: PictureQualityConfig) -> Measured:
-    """Measure every picture of a clip."""
-    import cv2
-
-    count = len(clip)
-    sharp, light = np.empty(count, np.float32), np.empty(count, np.float32)
-    step, change = np.zeros(count, np.float32), np.full(count, np.nan, np.float32)
-    before, luma = _before(clip.t_ns, config.change_s), dict[int, F32]()
-    for n, shown in enumerate(clip.pictures):
-        luma[n] = picture = _luminance(shown)
-        sharp[n] = cv2.Laplacian(picture, cv2.CV_32F).var(dtype=np.float64)
-        light[n] = picture.mean(dtype=np.float64)
-        step[n] = _difference(picture, luma[n - 1]) if n else np.inf
-        if before[n] >= 0:
-            change[n] = _difference(picture, luma[int(before[n])]) * SECOND / (clip.t_ns[n] - clip.t_ns[before[n]])
-        luma = {k: v for k, v in luma.items() if k >= min(n, before[n])}  # neither this nor a later picture looks further back
-    return Measured(sharp, light, change, _frozen(clip.t_ns, step < config.still_below, config.longest_s))
-
-
-def _luminance(picture: npt.NDArray[np.uint8]) -> F32:
-    return (picture.astype(np.float32) @ WEIGHTS) / np.float32(255)
-
-
-def _difference(a: F32, b: F32) -> float:
-    return float(np.abs(a - b).mean(dtype=np.float64))
-
-
-def _before(t_ns: I64, seconds: float) -> I64:
-    """Return for each picture the last one at least `seconds` earlier, -1 where there is none; a millisecond is forgiven."""
-    return np.searchsorted(t_ns, t_ns - round(seconds * SECOND) + 1_000_000, side="right") - 1
-
-
-def _frozen(t_ns: I64, same: npt.NDArray[np.bool_], longest_s: float) -> F32:
-    """Return float32[N]: seconds since the picture last differed from the one before it."""
-    began = np.maximum.accumulate(np.where(same, 0, np.arange(len(t_ns))))
-    return np.minimum((t_ns - t_ns[began]) / SECOND, longest_s).astype(np.float32)
 
 
 def _per_step(clip: Clip, found: Measured) -> npt.NDArray[np.float64]:

@@ -1,0 +1,1 @@
+"""How good pictures are, judged without a model."""
