@@ -13,9 +13,10 @@ import pyarrow as pa
 
 from annotators.base import Batch, Covers, fingerprint
 from annotators.evaluation import QualityReport, not_measurable, ratio, verdict
+from annotators.motion.config import LanguageMotionConfig
 from annotators.motion.correction_words import difference_code, say_correction
 from annotators.motion.labels import StepLabels
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from annotators.motion.read import step_column
 from annotators.spans import span_table
 from schemas.annotation import NAME, annotation_schema

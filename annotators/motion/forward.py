@@ -7,12 +7,12 @@ that treats such a robot as any other that tells its end effector.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
+from annotators.motion.config import LanguageMotionConfig
 from annotators.motion.read import read_slots
 from annotators.motion.source import MotionSource, find_source
 from annotators.weights import hash_weights
@@ -22,15 +22,12 @@ from schemas.registry import load_function
 from transforms.kinematics import poses, read_chain
 from transforms.rotation import F64
 
-if TYPE_CHECKING:
-    from annotators.motion.language_motion import LanguageMotionConfig
-
 # (joint names, float64[J, T]) -> arm's name ("" where there is one) -> float64[7, T]
 type Kinematics = Callable[[Sequence[str], F64], Mapping[str, F64]]
 MARK = "kinematics."
 
 
-def joint_source(contract: Contract, config: "LanguageMotionConfig") -> MotionSource | None:
+def joint_source(contract: Contract, config: LanguageMotionConfig) -> MotionSource | None:
     """Return the joints forward kinematics would start from; None where it is not asked for or not needed."""
     if not (config.kinematics or config.urdf):
         return None
@@ -38,7 +35,7 @@ def joint_source(contract: Contract, config: "LanguageMotionConfig") -> MotionSo
     return source if source is not None and not source.arms and source.joint_slot is not None else None
 
 
-def with_kinematics(contract: Contract, config: "LanguageMotionConfig") -> Contract:
+def with_kinematics(contract: Contract, config: LanguageMotionConfig) -> Contract:
     """Return the contract with a feature per arm that forward kinematics finds; the contract itself where it finds none."""
     source = joint_source(contract, config)
     if source is None:
@@ -49,7 +46,7 @@ def with_kinematics(contract: Contract, config: "LanguageMotionConfig") -> Contr
     return replace(contract, features=(*contract.features, *(_feature(who, role, source) for who in arms)))
 
 
-def place_hands(batch: Batch, config: "LanguageMotionConfig") -> Batch:
+def place_hands(batch: Batch, config: LanguageMotionConfig) -> Batch:
     """Return the batch with a column per arm; the batch itself where there is nothing to find.
 
     Raises:
@@ -72,7 +69,7 @@ def place_hands(batch: Batch, config: "LanguageMotionConfig") -> Batch:
     return replace(batch, contract=with_kinematics(batch.contract, config), steps=steps)
 
 
-def load_kinematics(config: "LanguageMotionConfig") -> Kinematics:
+def load_kinematics(config: LanguageMotionConfig) -> Kinematics:
     """Return the user's function, or one along the URDF's chains to `tips`.
 
     Raises:
@@ -89,7 +86,7 @@ def load_kinematics(config: "LanguageMotionConfig") -> Kinematics:
     return lambda joints, q: dict(zip(names, poses(chains, joints, q), strict=True))
 
 
-def kinematics_hashes(config: "LanguageMotionConfig") -> tuple[str, ...]:
+def kinematics_hashes(config: LanguageMotionConfig) -> tuple[str, ...]:
     """Return the hash of the URDF, or of the file the user's function is in: part of the fingerprint."""
     if config.urdf:
         return hash_weights(config.urdf)

@@ -1,13 +1,14 @@
 """Step labels as rows: runs of equal codes, their words, their negatives, and which object they lead to."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from blake3 import blake3
 
-from annotators.base import Batch
+from annotators.base import Annotator, Batch
+from annotators.motion.config import LanguageMotionConfig
 from annotators.motion.labels import REASONS, StepLabels
 from annotators.motion.source import MotionSource
 from annotators.motion.toward import objects_ahead
@@ -19,16 +20,14 @@ from transforms.motion import I8
 from transforms.motion_text import STILL, Axis, phrase
 from transforms.rotation import F64
 
-if TYPE_CHECKING:
-    from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
-
 U64 = npt.NDArray[np.uint64]
 SLIGHTLY, QUICKLY = 0.1, 0.3  # metres per second
 
 
-def label_rows(annotator: "LanguageMotion", batch: Batch, labels: StepLabels, source: MotionSource) -> pa.Table:
+def label_rows(
+    annotator: Annotator, config: LanguageMotionConfig, batch: Batch, labels: StepLabels, source: MotionSource
+) -> pa.Table:
     """Run-length encode equal codes; one row per run."""
-    config = annotator.config
     first, length = runs(labels.changes(batch))
     reason = labels.reason[first]
     valid, told = reason == 0, labels.code[:, first].T
@@ -56,7 +55,7 @@ def label_rows(annotator: "LanguageMotion", batch: Batch, labels: StepLabels, so
 
 
 def _texts(
-    labels: StepLabels, code: I8, rate: F64, valid: BOOL, config: "LanguageMotionConfig", toward: list[str | None]
+    labels: StepLabels, code: I8, rate: F64, valid: BOOL, config: LanguageMotionConfig, toward: list[str | None]
 ) -> pa.DictionaryArray:
     """Write codes int8[K, A] with rates float64[K, A] as words; each distinct one once."""
     axes = _renamed(labels.axes, config.words)
@@ -75,7 +74,7 @@ def _texts(
     return pa.DictionaryArray.from_arrays(pa.array(which.astype(np.int32), mask=~valid), pa.array(texts, pa.string()))
 
 
-def _words(axes: tuple[Axis, ...], key: I8, config: "LanguageMotionConfig", things: list[str]) -> str:
+def _words(axes: tuple[Axis, ...], key: I8, config: LanguageMotionConfig, things: list[str]) -> str:
     if config.rule == "ecot_verbatim":
         return ecot_text(key[0])
     signs, ranks, levels, thing = key.tolist()

@@ -7,10 +7,11 @@ import pytest
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport
+from annotators.motion.config import LanguageMotionConfig
 from annotators.motion.evaluation import evaluate_motion, noise_flip_rate, rate_invariance, shuffled
 from annotators.motion.kinematic_gates import reversal
 from annotators.motion.labels import REASONS, StepLabels
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from annotators.motion.probe import displacements, noisy, reference, resampled
 from annotators.motion.source import find_source
 from schemas.contract import Contract, Feature

@@ -6,7 +6,8 @@ import pytest
 
 from annotators.base import Batch
 from annotators.check import check_output
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.config import LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from schemas.contract import Contract, Feature
 from schemas.errors import AnnotatorError, UsageError
 from tests.support.motion import batch_of

@@ -11,8 +11,9 @@ import pytest
 
 from annotators.base import Batch
 from annotators.check import check_output
+from annotators.motion.config import LanguageMotionConfig
 from annotators.motion.labels import REASONS, StepLabels
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from schemas.contract import Camera, Contract, Feature, Part
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract

@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from annotators.base import Batch
 from annotators.check import check_output
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.config import LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from tests.support.motion import make_trajectory, sample
 from tests.support.scripts import CUP, make_script, sample_scripts
 

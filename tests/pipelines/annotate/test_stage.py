@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from annotators.base import Batch
-from annotators.motion.language_motion import LanguageMotion, LanguageMotionConfig
+from annotators.motion.config import LanguageMotionConfig
+from annotators.motion.language_motion import LanguageMotion
 from catalog.lake import Lake
 from catalog.query import select_episodes
 from catalog.tables import Catalog
