@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 
 from annotators.motion.language_motion import LanguageMotion
 from catalog.tables import Catalog
-from pipelines.exporters.base import LanguageRow
+from schemas.annotation import LanguageRow
 from schemas.errors import LakeError
 
 _HEAD = ("dataset", "shard")

@@ -17,13 +17,14 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotations import language_rows
 from pipelines.exporters.base import ExportEpisode, Exporter, ExportJob, ExportOptions
-from pipelines.exporters.dense import find_dense, with_features, write_side_tables
+from pipelines.exporters.dense import find_dense, with_features
 from pipelines.exporters.destination import Destination
 from pipelines.exporters.gates import check_licences, check_splits
 from pipelines.exporters.grid import check_holdable
 from pipelines.exporters.parts import cut, finish_part, is_parted
 from pipelines.exporters.push import push
 from pipelines.exporters.registry import EXPORTERS
+from pipelines.exporters.side_tables import write_side_tables
 from pipelines.exporters.splits import assign, split_order
 from pipelines.selection import Selection, choose
 from pipelines.shards.reader import open_shard

@@ -4,6 +4,8 @@ Rows are spans of one episode, half-open in time and in steps. A row that cannot
 the reason, so that coverage can be audited.
 """
 
+from dataclasses import dataclass
+
 import pyarrow as pa
 
 NAME = pa.dictionary(pa.int32(), pa.string())
@@ -20,6 +22,16 @@ SPAN_COLUMNS: tuple[pa.Field, ...] = (
     pa.field("reason", NAME),  # why not valid; null exactly where valid
     pa.field("confidence", pa.float32()),  # in [0, 1]; null where the annotator has none
 )
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageRow:
+    """A text that holds from `start_ns` (episode clock) on. `style` is LeRobot's: `motion`, `subtask`, ..."""
+
+    style: str
+    text: str
+    start_ns: int
+    camera: str | None = None
 
 
 def annotation_schema(own: pa.Schema) -> pa.Schema:

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from catalog.lake import Lake
+from pipelines.exporters.dense import Dense, open_annotated
 from pipelines.exporters.splits import TRAIN, SplitMode
 from pipelines.shards.reader import Shard, open_shard
+from schemas.annotation import LanguageRow
 from schemas.contract import Contract
-
-if TYPE_CHECKING:
-    from pipelines.exporters.dense import Dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +26,19 @@ class ExportEpisode:
     shard: str
     row: Mapping[str, Any]
     split: str = TRAIN
-    dense: "tuple[Dense, ...]" = ()
+    dense: tuple[Dense, ...] = ()
     grid_fps: int | None = None
 
     def open(self, lake: Lake) -> Shard:
         """Return the mapped shard that holds it, with the annotations and on the grid asked for."""
         shard = open_shard(lake, self.dataset, self.shard)
         if self.dense:
-            from pipelines.exporters.dense import open_annotated
-
             shard = open_annotated(lake, self.dataset, self.shard, self.dense)
         if self.grid_fps:
             from pipelines.exporters.grid import on_grid
 
             shard = on_grid(shard, self.grid_fps)
         return shard
-
-
-@dataclass(frozen=True, slots=True)
-class LanguageRow:
-    """A text that holds from `start_ns` (episode clock) on. `style` is LeRobot's: `motion`, `subtask`, ..."""
-
-    style: str
-    text: str
-    start_ns: int
-    camera: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,12 @@
-"""Dense annotations (latent actions, gaze, residuals) on their way out: as features of every step, or as side tables.
+"""Dense annotations (latent actions, gaze, residuals) on their way out: as features of every step. Side tables: `side_tables`.
 
 A side table's numbers hold for the steps of each row's span. As a feature they are laid out per step, NaN where no valid row covers
-it; as a side table they go out as they are, with the export's own episode numbers.
+it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,6 @@ import pyarrow.parquet as pq
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.annotations import read_annotations
-from pipelines.exporters.base import ExportJob
 from pipelines.shards.reader import Shard, open_shard
 from pipelines.shards.track import Track
 from schemas.annotation import SPAN_COLUMNS
@@ -27,7 +24,6 @@ from schemas.contract import Contract, Feature
 from schemas.errors import UsageError
 from schemas.shards import TrackInfo
 
-SIDE_TABLES = "annotations"  # folder of the export
 CACHED = 8
 
 
@@ -72,31 +68,6 @@ def with_features(contract: Contract, dense: Sequence[Dense]) -> Contract:
 def open_annotated(lake: Lake, dataset: str, shard: str, dense: tuple[Dense, ...]) -> Shard:
     """Return a shard whose steps carry the annotations' columns as well."""
     return AnnotatedShard(lake, dataset, shard, dense)
-
-
-def side_table(catalog: Catalog, annotator: str, episodes: pl.DataFrame) -> pl.DataFrame:
-    """Return an annotator's rows with `episode_index`, the place of each episode in `episodes`, in that order.
-
-    Raises:
-        UsageError: none of the episodes is annotated by it.
-    """
-    table = read_annotations(catalog, annotator, episodes)
-    if table.is_empty():
-        raise UsageError(f"none of the episodes is annotated by {annotator!r}; run `cotrain annotate` first")
-    places = episodes.select("episode_id").with_row_index("episode_index").with_columns(pl.col("episode_index").cast(pl.Int64))
-    return places.join(table.drop("dataset", "shard"), on="episode_id").sort("episode_index", "start_step", maintain_order=True)
-
-
-def write_side_tables(job: ExportJob) -> list[Path]:
-    """Write `annotations/<annotator>.parquet` into an export's folder for each annotator in `tables_of`; returns the files."""
-    rows = pl.DataFrame({"episode_id": [e.episode_id for e in job.episodes], "dataset": [e.dataset for e in job.episodes],
-                         "shard": [e.shard for e in job.episodes]})  # fmt: skip
-    files: list[Path] = []
-    for name in job.options.tables_of:
-        files.append(job.folder / SIDE_TABLES / f"{name}.parquet")
-        files[-1].parent.mkdir(exist_ok=True)
-        side_table(Catalog(job.lake), name, rows).write_parquet(files[-1])
-    return files
 
 
 @dataclass(frozen=True)

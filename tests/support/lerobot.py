@@ -16,7 +16,7 @@ from catalog.lake import Lake
 from catalog.query import select_episodes
 from catalog.tables import Catalog
 from pipelines.executors import Execution
-from pipelines.exporters.base import ExportEpisode, ExportJob, ExportOptions, ExportReport, LanguageRow
+from pipelines.exporters.base import ExportEpisode, ExportJob, ExportOptions, ExportReport
 from pipelines.exporters.lerobot import LeRobotExporter
 from pipelines.ingest import IngestStage
 from pipelines.shards.demux import demux
@@ -24,6 +24,7 @@ from pipelines.shards.draft import EpisodeDraft, TrackDraft
 from pipelines.sources.base import SourceOptions
 from pipelines.sources.lerobot import LeRobotSource
 from pipelines.unit import StageReport, run_stage
+from schemas.annotation import LanguageRow
 from tests.support.toys import FPS, ToySource
 from tests.support.video import write_video
 

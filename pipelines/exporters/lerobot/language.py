@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.exporters.base import LanguageRow
 from pipelines.exporters.lerobot.plan import language_style_column
 from pipelines.sources.lerobot.info import LANGUAGE_COLUMNS
 from pipelines.sources.lerobot.language import Atom
+from schemas.annotation import LanguageRow
 
 PERSISTENT, EVENTS = LANGUAGE_COLUMNS
 ROLE = "assistant"  # who says what an annotator found

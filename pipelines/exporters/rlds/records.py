@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.exporters.base import ExportEpisode, ExportJob, LanguageRow
+from pipelines.exporters.base import ExportEpisode, ExportJob
 from pipelines.exporters.rlds.layout import Column, Layout
 from pipelines.exporters.rlds.pictures import PictureEncoder
 from pipelines.exporters.rlds.source_tree import source_record, source_values
 from pipelines.formats.example import Values
 from pipelines.formats.tfds_features import Tensor
 from pipelines.sources.rlds.origin import Origin
+from schemas.annotation import LanguageRow
 from schemas.errors import ContractError
 from schemas.ids import canonical_json
 

@@ -10,9 +10,9 @@ from annotators.base import Batch
 from annotators.check import check_output
 from annotators.traces.hand import grip_events
 from annotators.traces.trace import Trace, TraceConfig
-from pipelines.exporters.base import LanguageRow
 from pipelines.exporters.lerobot.language import atoms_for
 from pipelines.exporters.lerobot.plan import language_style_column
+from schemas.annotation import LanguageRow
 from schemas.contract import Camera, Feature
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract

@@ -13,12 +13,13 @@ from catalog.query import select_episodes
 from catalog.tables import Catalog
 from pipelines.executors import Execution
 from pipelines.export import place
-from pipelines.exporters.base import ExportEpisode, Exporter, ExportJob, ExportOptions, LanguageRow
+from pipelines.exporters.base import ExportEpisode, Exporter, ExportJob, ExportOptions
 from pipelines.ingest import IngestStage
 from pipelines.shards.draft import EpisodeDraft, TrackDraft, build_steps
 from pipelines.shards.encode import encode_h264, encode_png
 from pipelines.sources.base import Group, Source, SourceOptions
 from pipelines.unit import run_stage
+from schemas.annotation import LanguageRow
 from schemas.contract import Camera, Contract, Feature
 from schemas.shards import CodecHeader
 from tests.support.toys import LENGTHS as TOY_LENGTHS

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.lake import Lake
-from pipelines.exporters.base import ExportOptions, LanguageRow
+from pipelines.exporters.base import ExportOptions
 from pipelines.exporters.lerobot import LeRobotExporter, pictures, stats
 from pipelines.exporters.lerobot.plan import make_plan
 from pipelines.exporters.lerobot.stats import picture_counts, picture_stats, value_stats
@@ -21,6 +21,7 @@ from pipelines.shards.encode import encode_h264, encode_png
 from pipelines.sources.base import SourceOptions
 from pipelines.sources.lerobot import LeRobotSource
 from pipelines.unit import run_stage
+from schemas.annotation import LanguageRow
 from schemas.contract import Camera, Feature, Stream
 from schemas.errors import ContractError, UsageError
 from tests.support.lerobot import HERE, TINY, ReorderedSource, export_toy, job_of, packets

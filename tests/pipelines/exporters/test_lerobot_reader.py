@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.lake import Lake
-from pipelines.exporters.base import ExportJob, ExportOptions, LanguageRow, VerifyReport
+from pipelines.exporters.base import ExportJob, ExportOptions, VerifyReport
 from pipelines.exporters.lerobot import LeRobotExporter
 from pipelines.exporters.lerobot.verify import _load, offline, verify_export
 from pipelines.ingest import IngestStage
 from pipelines.sources.base import SourceOptions
 from pipelines.sources.lerobot import LeRobotSource
 from pipelines.unit import run_stage
+from schemas.annotation import LanguageRow
 from schemas.errors import VerificationError
 from tests.pipelines.exporters.test_lerobot import Irregular, Shaped
 from tests.support.lerobot import HERE, TINY, ReorderedSource, edit_json, edit_parquet, export_toy, job_of, packets, set_column

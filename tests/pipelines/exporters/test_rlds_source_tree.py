@@ -17,7 +17,7 @@ from catalog.query import select_episodes
 from catalog.tables import Catalog
 from pipelines.executors import Execution
 from pipelines.export import ExportStage
-from pipelines.exporters.base import ExportEpisode, ExportJob, ExportOptions, LanguageRow
+from pipelines.exporters.base import ExportEpisode, ExportJob, ExportOptions
 from pipelines.exporters.rlds.check import check_export
 from pipelines.exporters.rlds.exporter import RldsExporter
 from pipelines.exporters.rlds.layout import build_layout
@@ -34,6 +34,7 @@ from pipelines.ingest import IngestStage
 from pipelines.sources.base import SourceOptions
 from pipelines.sources.rlds import RldsSource
 from pipelines.unit import run_stage
+from schemas.annotation import LanguageRow
 from schemas.errors import UsageError
 from tests.support.rlds import RICH, flip, offsets_of, plain_values, rich_values, write_dataset
 
