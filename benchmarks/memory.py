@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.harness import goal, main, measure, take_turns
-from pipelines.memory.search import lengths, nearest, rounded
+from pipelines.memory.codes import encode
+from pipelines.memory.search import lengths, nearest
 
 WIDTH, QUESTIONS, TOP, BLOCK, THREADS = 384, 32, 10, 1 << 16, 2
 GOAL_MS = 100
@@ -82,12 +83,11 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         keys = memory(100_000 if quick else 1_000_000, Path(folder))
         rng, longest = np.random.default_rng(1), lengths(keys)
-        queries = keys[rng.integers(0, len(keys), QUESTIONS)].astype(np.float32) + 0.02 * rng.normal(
-            size=(QUESTIONS, WIDTH)
-        ).astype(np.float32)
-        coarse, index = rounded(keys), with_faiss(keys)
+        asked = keys[rng.integers(0, len(keys), QUESTIONS)]
+        queries = (asked + 0.02 * rng.normal(size=asked.shape)).astype(np.float32)
+        codes, index = encode(keys), with_faiss(keys)
         ask = {
-            "cotrain": lambda: nearest(keys, queries, TOP, longest, coarse).rows,
+            "cotrain": lambda: nearest(keys, queries, TOP, longest, codes).rows,
             "cotrain, nothing kept": lambda: nearest(keys, queries, TOP, longest).rows, "numpy": lambda: with_numpy(keys, queries),
             "torch": lambda: with_torch(keys, queries), "faiss, exact, float16": lambda: index(queries),
         }  # fmt: skip

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.memory.codes import F16, F32, F64, Codes
 from schemas.errors import UsageError
 
-F16 = npt.NDArray[np.float16]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 BLOCK = 1 << 15  # rows at once: their scores stay in the cache
 GROUP = 64  # rows of which only the largest score is looked at first
-BFLOAT = 2.0**-9  # relative rounding of bfloat16
+QUESTIONS = 64  # asked at once
+PENDING = 1 << 20  # candidates from which the bar is measured anew
+_NOTHING = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Found:
     scores: F64
 
 
-def nearest(keys: F16, queries: F32, k: int, longest: float | None = None, coarse: Any = None) -> Found:
+def nearest(keys: F16, queries: F32, k: int, longest: float | None = None, codes: Codes | None = None) -> Found:
     """Return the `k` rows with the largest inner product with each query.
 
     Args:
@@ -44,7 +44,8 @@ def nearest(keys: F16, queries: F32, k: int, longest: float | None = None, coars
         queries: float32[Q, D].
         k: how many, at least 1.
         longest: largest Euclidean length of a key, where it is known; else it is measured.
-        coarse: what `rounded` made of the keys, where many questions are asked; without it blocks are widened again for each.
+        codes: what `pipelines.memory.codes.encode` made of the keys, where many questions are asked; without them blocks are widened
+            again for each.
 
     Raises:
         UsageError: widths differ, `k` is not positive, or a query is not finite.
@@ -53,25 +54,17 @@ def nearest(keys: F16, queries: F32, k: int, longest: float | None = None, coars
         raise UsageError(f"queries are {queries.shape} and keys {keys.shape}; both must be [n, D] with the same D")
     if k < 1 or not np.isfinite(queries).all():
         raise UsageError(f"k={k} must be at least 1 and every query finite")
-    norm = longest if longest is not None else lengths(keys)
-    slack = 2 * _error(queries, keys.shape[1], norm, rounds=coarse is not None)
-    kept: list[list[I64]] = [[] for _ in queries]
-    best = np.full((len(queries), k), -np.inf)
-    for start, scores in _blocks(keys, queries, coarse):
-        _keep(scores, start, best, slack, kept)
-    return _exactly(keys, queries, k, kept)
-
-
-def rounded(keys: F16) -> Any:
-    """Return the keys in bfloat16, for processors that multiply those fast; None for others."""
-    import torch
-
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # torch asks itself this way
-        return None
-    made = torch.empty(keys.shape, dtype=torch.bfloat16)
-    for start in range(0, len(keys), BLOCK):
-        made[start : start + BLOCK] = _tensor(keys[start : start + BLOCK])
-    return made
+    if codes is None and longest is None:
+        longest = lengths(keys)
+    rows, scores = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf)
+    for start in range(0, len(queries), QUESTIONS):
+        asked = queries[start : start + QUESTIONS]
+        off, blocks = codes.scores(asked) if codes is not None else _widened(keys, asked, longest or 0.0)
+        for q, near in enumerate(_candidates(blocks, 2 * off, k), start):
+            exact = exact_scores(keys[near], queries[q])
+            order = np.lexsort((near, -exact))[:k]
+            rows[q, : len(order)], scores[q, : len(order)] = near[order], exact[order]
+    return Found(rows, scores)
 
 
 def lengths(keys: F16) -> float:
@@ -80,75 +73,72 @@ def lengths(keys: F16) -> float:
     return max((float(np.linalg.norm(b, axis=1).max()) for b in blocks), default=0.0)
 
 
-def _error(queries: F32, width: int, longest: float, *, rounds: bool) -> F64:
-    """How far a coarse score can be off: sums are in float32; with `rounds`, keys, queries and scores are rounded to bfloat16."""
-    length = np.linalg.norm(queries.astype(np.float64), axis=1) * longest
-    return length * ((3.1 * BFLOAT if rounds else 0.0) + 2 * width * 2.0**-24) + width * 2.0**-24
-
-
-def _blocks(keys: F16, queries: F32, coarse: Any) -> Iterator[tuple[int, Any]]:
-    """Yield the first row of each block and its coarse scores, a tensor [rows, Q]."""
-    import torch
-
-    asked = torch.from_numpy(np.ascontiguousarray(queries.T))
-    if coarse is not None:
-        asked = asked.bfloat16()
-    for start in range(0, len(keys), BLOCK):
-        stop = start + BLOCK
-        yield start, coarse[start:stop] @ asked if coarse is not None else _tensor(keys[start:stop]).float() @ asked
-
-
-def _tensor(block: F16) -> Any:
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a mapped file; nothing writes to it
-        return torch.from_numpy(np.ascontiguousarray(block))
-
-
-def _keep(scores: Any, start: int, best: F64, slack: F64, kept: list[list[I64]]) -> None:
-    """Add the rows of a block that may be among the best, and raise the bar: the k-th best coarse score so far."""
-    rows, queries = scores.shape
-    grouped = _grouped(scores)
-    top = grouped.amax(dim=1).float().numpy()
-    k = best.shape[1]
-    for q in range(queries):
-        bar = best[q, -1] - slack[q]
-        groups = np.flatnonzero(top[:, q] >= bar)
-        if not len(groups):
-            continue
-        value = grouped[groups, :, q].float().numpy()
-        if len(groups) > k:  # the k-th largest of the groups' best is a bar too
-            bar = max(bar, float(np.partition(top[groups, q], -k)[-k]) - slack[q])
-        group, place = np.nonzero(value >= bar)
-        row, value = groups[group] * GROUP + place, value[group, place]
-        row, value = row[row < rows], value[row < rows]
-        best[q] = np.sort(np.concatenate([best[q], value]))[::-1][:k]
-        kept[q].append(row[value >= best[q, -1] - slack[q]].astype(np.int64) + start)
-
-
-def _grouped(scores: Any) -> Any:
-    """Return scores as [groups, GROUP, Q], the last group filled up with the least there is."""
-    import torch
-
-    missing = -len(scores) % GROUP
-    if missing:
-        scores = torch.nn.functional.pad(scores, (0, 0, 0, missing), value=float("-inf"))
-    return scores.view(-1, GROUP, scores.shape[1])
-
-
-def _exactly(keys: F16, queries: F32, k: int, kept: list[list[I64]]) -> Found:
-    rows, scores = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), -np.inf)
-    for q, parts in enumerate(kept):
-        if not parts:
-            continue
-        candidates = np.concatenate(parts)
-        exact = exact_scores(keys[candidates], queries[q])
-        order = np.lexsort((candidates, -exact))[:k]
-        rows[q, : len(order)], scores[q, : len(order)] = candidates[order], exact[order]
-    return Found(rows, scores)
-
-
 def exact_scores(keys: F16, query: F32) -> F64:
     """Return the inner products of float16[n, D] with float32[D], float64[n]; each depends on its own row alone."""
     return (keys.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
+
+
+def _widened(keys: F16, queries: F32, longest: float) -> tuple[F64, Iterator[tuple[int, Any]]]:
+    """Score keys in float32; returns what `Codes.scores` does, in units of each query's largest number."""
+    largest = np.abs(queries).max(axis=1, keepdims=True, initial=0.0).astype(np.float64)
+    asked = queries / np.where(largest > 0, largest, 1.0)
+    width, length = keys.shape[1], np.linalg.norm(asked, axis=1) * longest
+    return (2 * length + 1) * width * 2.0**-24, _multiplied(keys, asked.astype(np.float32))
+
+
+def _multiplied(keys: F16, queries: F32) -> Iterator[tuple[int, Any]]:
+    import torch
+
+    asked = torch.from_numpy(np.ascontiguousarray(queries))
+    for start in range(0, len(keys), BLOCK):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # a mapped file; nothing writes to it
+            block = torch.from_numpy(np.ascontiguousarray(keys[start : start + BLOCK]))
+        yield start, asked @ block.float().T
+
+
+def _candidates(blocks: Iterator[tuple[int, Any]], slack: F64, k: int) -> Iterator[I64]:
+    """Yield for every query the rows that may be among its `k` best: their score is not below the k-th best less `slack`."""
+    best = np.full((len(slack), k), -np.inf, np.float32)  # the best of as many groups; each is a score of another row
+    bar, found = np.full(len(slack), -np.inf), list[tuple[I64, I64, F32]]()
+    for start, scores in blocks:
+        grouped = _grouped(scores)
+        top = grouped.amax(dim=1).numpy()
+        best = np.partition(np.concatenate([best, top], axis=1), -k, axis=1)[:, -k:]
+        bar = np.maximum(bar, best.min(axis=1) - slack)
+        query, group = np.nonzero(top >= bar[:, None])
+        value = grouped.numpy()[query, :, group]
+        at, place = np.nonzero(value >= bar[query, None])
+        row = place * top.shape[1] + group[at]
+        real = row < scores.shape[1]
+        found.append((query[at][real], row[real] + start, value[at, place][real]))
+        if sum(len(q) for q, _, _ in found) > PENDING:
+            bar, found = _pruned(found, bar, slack, k)
+    _, found = _pruned(found, bar, slack, k)
+    query, row, _ = found[0]
+    yield from np.split(row, np.searchsorted(query, np.arange(1, len(slack))))
+
+
+def _grouped(scores: Any) -> Any:
+    """Return scores [Q, rows] as [Q, GROUP, groups], filled up with the least there is; neighbouring rows are in different groups."""
+    import torch
+
+    missing = -scores.shape[1] % GROUP
+    if missing:
+        scores = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
+    return scores.reshape(len(scores), GROUP, -1)
+
+
+def _pruned(found: list[tuple[I64, I64, F32]], bar: F64, slack: F64, k: int) -> tuple[F64, list[tuple[I64, I64, F32]]]:
+    """Raise the bar to the k-th best candidate of each query, and keep what reaches it, by query."""
+    query, row, value = _NOTHING
+    if found:
+        query, row = np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+        value = np.concatenate([f[2] for f in found])
+    order = np.lexsort((-value, query))
+    query, row, value = query[order], row[order], value[order]
+    edges = np.searchsorted(query, np.arange(len(bar) + 1))
+    full = np.flatnonzero(np.diff(edges) >= k)
+    bar[full] = np.maximum(bar[full], value[edges[full] + k - 1] - slack[full])
+    kept = value >= bar[query]
+    return bar, [(query[kept], row[kept], value[kept])]

@@ -14,14 +14,15 @@ import pyarrow as pa
 
 from catalog.lake import Lake
 from catalog.tables import Catalog
-from pipelines.memory.search import Found, lengths, nearest, rounded
+from pipelines.memory.codes import Codes, encode
+from pipelines.memory.search import Found, lengths, nearest
 from pipelines.publish import PublishedFile, publish, temporary_for
 from schemas.errors import DataError, LakeError, UsageError
 from schemas.memory import KEY, MODEL_KEY, NORM_KEY, memory_schema
 
 F16 = npt.NDArray[np.float16]
 F32 = npt.NDArray[np.float32]
-COARSE_FROM = 100_000  # rows from which rounding all of them pays
+CODES_FROM = 100_000  # rows from which encoding all of them pays
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,9 @@ class Memory:
         return chunk.flatten().to_numpy(zero_copy_only=True).reshape(len(chunk), -1)
 
     @cached_property
-    def coarse(self) -> Any:
-        """The vectors rounded for a fast first pass, kept in memory; None where the processor gains nothing by it, or below `COARSE_FROM` rows."""
-        return rounded(self.keys) if len(self) >= COARSE_FROM else None
+    def codes(self) -> Codes | None:
+        """The vectors in 8 bits for a fast first pass, kept in memory; None where the processor gains nothing by it, or below `CODES_FROM` rows."""
+        return encode(self.keys) if len(self) >= CODES_FROM else None
 
     @property
     def model(self) -> str:
@@ -96,7 +97,7 @@ class Memory:
                 f"this memory was made by encoder {self.model}, the query by {model}; vectors of two encoders cannot be compared"
             )
         if kind is None:
-            return nearest(self.keys, queries, k, self.longest, self.coarse)
+            return nearest(self.keys, queries, k, self.longest, self.codes)
         rows = np.flatnonzero(np.asarray(pa.compute.equal(self.table.column("kind"), kind)))
         found = nearest(self.keys[rows], queries, k, self.longest)
         return Found(np.where(found.rows >= 0, rows[np.maximum(found.rows, 0)] if len(rows) else -1, -1), found.scores)

@@ -1,12 +1,16 @@
 """Exact search against brute force, ties and the block boundary included; the index against exact search."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.memory import codes as codes_module
 from pipelines.memory import search
+from pipelines.memory.codes import Codes, encode
 from pipelines.memory.index import build_index
 from pipelines.memory.search import nearest
 from schemas.errors import UsageError
@@ -36,8 +40,8 @@ def test_search_equals_brute_force(seed, count, width, k, scale, coarse):
         keys = np.round(keys / scale).astype(np.float16)  # many ties
     queries = rng.normal(size=(3, width)).astype(np.float32)
     rows, scores = brute(keys, queries, k)
-    for coarse in (None, search.rounded(keys)):
-        found = nearest(keys, queries, k, coarse=coarse)
+    for codes in (None, encode(keys)):
+        found = nearest(keys, queries, k, codes=codes)
         np.testing.assert_array_equal(found.rows, rows)
         np.testing.assert_array_equal(found.scores, scores)
 
@@ -49,8 +53,11 @@ def test_blocks_do_not_matter(monkeypatch):
     queries = np.concatenate([keys[3:4].astype(np.float32), rng.normal(size=(4, 16)).astype(np.float32)])
     whole = nearest(keys, queries, 7)
     monkeypatch.setattr(search, "BLOCK", 96)
-    for coarse in (None, search.rounded(keys)):
-        np.testing.assert_array_equal(whole.rows, nearest(keys, queries, 7, coarse=coarse).rows)
+    monkeypatch.setattr(codes_module, "BLOCK", 96)
+    monkeypatch.setattr(search, "QUESTIONS", 2)
+    monkeypatch.setattr(search, "PENDING", 1)
+    for codes in (None, encode(keys)):
+        np.testing.assert_array_equal(whole.rows, nearest(keys, queries, 7, codes=codes).rows)
     assert whole.rows[0, :2].tolist() == [3, 400]
 
 
@@ -79,3 +86,47 @@ def test_the_index_finds_almost_all_and_scores_exactly():
     assert recall > 0.9
     known = {(q, r): s for q in range(8) for r, s in zip(exact.rows[q], exact.scores[q], strict=True)}
     assert all(known[q, r] == s for q in range(8) for r, s in zip(near.rows[q], near.scores[q], strict=True) if (q, r) in known)
+
+
+def _encoded(keys: np.ndarray) -> Codes:
+    found = encode(keys)
+    if found is None:
+        pytest.skip("this processor has no instructions for whole numbers of 8 bits")
+    return found
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 10_000), st.integers(1, 90), st.floats(1e-3, 1e3))
+def test_scores_of_codes_are_no_further_off_than_they_say(seed, width, scale):
+    rng = np.random.default_rng(seed)
+    keys = (rng.normal(size=(70, width)) * scale).astype(np.float16)
+    keys[3] = 0
+    queries = np.concatenate([rng.normal(size=(2, width)), np.zeros((1, width)), 1e30 * rng.normal(size=(1, width))]).astype(
+        np.float32
+    )
+    off, blocks = _encoded(keys).scores(queries)
+    ((start, scores),) = blocks
+    assert (start, scores.shape) == (0, (4, 70))
+    unit = np.abs(queries.astype(np.float64)).max(axis=1, keepdims=True) / codes_module.TOP
+    exact = queries.astype(np.float64) / np.where(unit > 0, unit, 1) @ keys.astype(np.float64).T
+    assert (np.abs(scores.numpy() - exact) <= off[:, None]).all()
+
+
+def test_a_search_that_trusts_its_codes_loses_the_nearest():
+    """The adversarial twin: without room for what codes leave out, rounding decides."""
+    keys = np.zeros((300, 3), np.float16)
+    keys[:, 0], keys[:, 1] = 100, 0.41  # a code is 0.79 wide here: 0.41 rounds up,
+    keys[7, 1:] = 0.39  # and twice 0.39 rounds away
+    query = np.array([[0, 1, 1]], np.float32)
+    honest = _encoded(keys)
+    assert nearest(keys, query, 1, codes=honest).rows.tolist() == [[7]] == brute(keys, query, 1)[0].tolist()
+    assert nearest(keys, query, 1, codes=replace(honest, rest=0.0, longest=0.0)).rows.tolist() == [[0]]
+
+
+def test_without_the_instructions_nothing_is_encoded(monkeypatch):
+    codes_module.supported.cache_clear()
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    try:
+        assert encode(np.ones((4, 8), np.float16)) is None
+    finally:
+        codes_module.supported.cache_clear()
