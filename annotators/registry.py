@@ -13,6 +13,8 @@ ANNOTATORS = Registry(
         "action_tokens": "annotators.tokens.action_tokens:ActionTokens",
         "depth_tokens": "annotators.depth.depth_tokens:DepthTokens",
         "embedding": "annotators.embeddings.embedding:Embedding",
+        "flow_latent": "annotators.flow_latent.flow_latent:FlowLatent",
+        "gaze": "annotators.gaze.recorded:RecordedGaze",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "object_points": "annotators.traces.objects:ObjectPoints",
