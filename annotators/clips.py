@@ -68,6 +68,20 @@ def needs_of(annotator: object, contract: Contract) -> Needs:
     return annotator.needs(contract) if isinstance(annotator, Watcher) else Needs()
 
 
+@runtime_checkable
+class Judge(Protocol):
+    """An annotator that needs more to be measured than to run."""
+
+    def needs_to_evaluate(self, contract: Contract) -> Needs:
+        """Say what `evaluate` reads of such a dataset; at least what `run` does."""
+        ...
+
+
+def evaluation_needs_of(annotator: object, contract: Contract) -> Needs:
+    """Return what an annotator needs to be measured; what it needs to run where it does not say."""
+    return annotator.needs_to_evaluate(contract) if isinstance(annotator, Judge) else needs_of(annotator, contract)
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """Pictures of one camera of one episode, in the order they are shown.

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from annotators.base import Annotator, Batch, episodes_id, evaluation_of, in_test, is_tuned
-from annotators.clips import Needs, needs_of
+from annotators.clips import Needs, evaluation_needs_of
 from annotators.device import inference
 from annotators.evaluation import QualityReport
 from catalog.lake import Lake
@@ -80,7 +80,7 @@ class EvaluateStage:
         """Return a unit's episodes with everything the annotator asks for; episodes whose pictures no longer fit are left out."""
         rows = [(e, open_shard(self.lake, unit.dataset, s), group or e) for e, s, group in unit.payload]
         contract = rows[-1][1].contract
-        needs = needs_of(self.annotator, contract)
+        needs = evaluation_needs_of(self.annotator, contract)
         rows = [rows[n] for n in _fitting([(shard, e) for e, shard, _ in rows], needs)]
         tables = [shard.episode_steps(e) for e, shard, _ in rows]
         columns = [c for c in tables[-1].column_names if all(c in t.column_names for t in tables)]
