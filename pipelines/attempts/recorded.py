@@ -17,9 +17,11 @@ from schemas.attempts import Node
 from schemas.errors import DataError
 from schemas.ids import bytes_digest, digest
 from schemas.interventions import FLAG, POLICY_ACTION
+from transforms.attempts.corrections import effect_ns, local_basis
 from transforms.columns import feature_array
 
 I64 = npt.NDArray[np.int64]
+EFFECT = 0.05  # of the spread of an episode's actions: a smaller difference has no effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,8 @@ def intervention_nodes(episode: Recorded) -> list[Node]:
         }
         if taken[first]:
             fields |= {"kind": "intervention", "author": "human"}
+            if policy is not None:
+                fields["detail"] = _how(episode, policy, first, stop)
             if policy is not None and last is not None:
                 nodes.append(_would_have(episode, last, policy, first, stop))
         else:
@@ -111,6 +115,21 @@ def _would_have(episode: Recorded, parent: Node, column: str, first: int, stop: 
     wanted = np.asarray(episode.steps.column(column).to_pylist()[first:stop], np.float64)
     fields = {"actions": "", "values": tuple(wanted.reshape(-1).tolist()), "width": wanted.reshape(len(wanted), -1).shape[1]}
     return episode.child(parent, first, stop, **fields, error=True, detail={"carried_out": False})
+
+
+def _how(episode: Recorded, column: str, first: int, stop: int) -> dict[str, Any]:
+    """Say in how few directions a person corrected the policy, and how long after the take-over the first difference is."""
+    done = matrix(episode.steps, actions(episode.shard.contract))
+    wanted = np.asarray(episode.steps.column(column).to_pylist()[first:stop], np.float64).reshape(stop - first, -1)
+    if wanted.shape[1] != done.shape[1] or not np.isfinite(wanted).all() or not np.isfinite(done[first:stop]).all():
+        return {}
+    differences, t = done[first:stop] - wanted, episode.steps.column("t_ns").to_numpy()[first:stop]
+    basis, least = local_basis(differences), EFFECT * float(np.linalg.norm(np.nanstd(done, axis=0)))
+    felt = effect_ns(t, differences, int(t[0]), float(t[-1] - t[0]) * 1e-9, max(least, np.finfo(float).tiny))
+    return {
+        "directions": np.round(basis.directions, 6).tolist(), "explained": round(basis.explained, 6),
+        "effect_s": None if felt is None else (felt - int(t[0])) * 1e-9,
+    }  # fmt: skip
 
 
 def retry_nodes(episode: Recorded, boundaries: Sequence[int], tolerance: float) -> list[Node]:

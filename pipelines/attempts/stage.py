@@ -1,6 +1,5 @@
 """The attempts stage: recordings or traces become attempt trees in the lake, one content-named file per unit."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +20,7 @@ from schemas.errors import DataError, LakeError, UsageError
 from schemas.ids import bytes_digest, is_slug, unit_id
 from transforms.attempts.tree import open_tree
 
-CODE = "1"  # raise when the nodes made of the same input change
+CODE = "2"  # raise when the nodes made of the same input change
 Origin = Literal["interventions", "retries", "traces"]
 
 
@@ -141,8 +140,3 @@ def _chunks(uri: str) -> Iterator[bytes]:
 def _lines(uri: str) -> Iterator[str]:
     with fsspec.open(uri, "rt", encoding="utf-8", errors="replace") as file:
         yield from file
-
-
-def detail(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a node's source says besides, as a dictionary."""
-    return json.loads(row["detail"] or "{}")

@@ -3,10 +3,11 @@
 Attempts at one task that begin with the same messages share nodes, as a trie does. Keys of a line:
 
     task or question   text; groups attempts
-    messages           [{"role", "content", "tool_calls"?}, ...]; roles user, system, assistant, tool, environment
+    messages           [{"role", "content", "tool_calls"?, "reasoning_content"?}, ...]; roles user, system, assistant, tool, environment
     score or reward    number; success: true or false
     id                 name of the attempt; model, version: who made it
     errors             positions in `messages` that a judge calls mistakes
+    judged             what a judge or verifier said of single messages: [{"at": position, "correct"?, "utility"?, "aligned"?}, ...]
     milestones         names of what was reached; duration_s: seconds
     author             policy, model (default) or human
 """
@@ -19,9 +20,11 @@ from typing import Any, Literal
 
 from schemas.attempts import Node, Turn
 from schemas.errors import DataError
+from transforms.attempts.judged import ALIGNED, NAMES
 
 KNOWN = {
     "task", "question", "messages", "score", "reward", "success", "id", "model", "version", "errors", "milestones", "duration_s", "author",
+    "judged",
 }  # fmt: skip
 ROLES: dict[str, str] = {
     "user": "user",
@@ -66,8 +69,8 @@ def _parse(text: str) -> dict[str, Any]:
 
 
 def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
-    turns, mistakes = _turns(body.get("messages")), _positions(body.get("errors", []))
-    pieces = _pieces(turns)
+    said, mistakes, judged = _turns(body.get("messages")), _positions(body.get("errors", [])), _judged(body.get("judged", []))
+    pieces = _pieces(said)
     common: dict[str, Any] = {
         "generator": _text(body, "model"), "version": _whole(body, "version"), "task": _text(body, "task") or _text(body, "question"),
     }  # fmt: skip
@@ -76,7 +79,7 @@ def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
         raise DataError(f"author {author!r} must be policy, model or human")
     last: Node | None = None
     for at, (first, stop) in enumerate(pieces):
-        own = turns[first:stop]
+        own = [t for turns in said[first:stop] for t in turns]
         mine = any(t.role == "assistant" for t in own)
         fields: dict[str, Any] = {
             "kind": "agent", "author": author if mine else "environment", "turns": tuple(own),
@@ -85,14 +88,16 @@ def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
         fields |= common if mine else {"task": common["task"]}
         if at == len(pieces) - 1:
             fields |= _end(body, number)
+        if marks := {k: v for i in range(first, stop) for k, v in judged.get(i, {}).items()}:
+            fields["detail"] = {**fields.get("detail", {}), "judge": marks}
         last = last.child(**fields) if last is not None else Node(**fields)
         yield last
 
 
-def _pieces(turns: Sequence[Turn]) -> list[tuple[int, int]]:
+def _pieces(said: Sequence[Sequence[Turn]]) -> list[tuple[int, int]]:
     """Cut messages before every word of the agent: a node is what it said and what came back."""
-    cuts = [i for i, t in enumerate(turns) if t.role == "assistant" and i > 0]
-    edges = [0, *cuts, len(turns)]
+    cuts = [i for i, turns in enumerate(said) if turns[-1].role == "assistant" and i > 0]
+    edges = [0, *cuts, len(said)]
     return list(itertools.pairwise(edges))
 
 
@@ -115,23 +120,44 @@ def _end(body: dict[str, Any], number: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _turns(messages: Any) -> list[Turn]:
+def _turns(messages: Any) -> list[tuple[Turn, ...]]:
     if not isinstance(messages, list) or not messages:
         raise DataError("messages must be a list of at least one message")
     return [_turn(m, at) for at, m in enumerate(messages)]
 
 
-def _turn(message: Any, at: int) -> Turn:
+def _turn(message: Any, at: int) -> tuple[Turn, ...]:
+    """Return a message as turns: what was thought, where it says so, and what was said."""
     if not isinstance(message, dict) or message.get("role") not in ROLES:
         raise DataError(f"message {at}: role must be one of {sorted(ROLES)}")
-    content = message.get("content") or ""
+    role, content, thought = ROLES[message["role"]], message.get("content") or "", message.get("reasoning_content") or ""
+    if not isinstance(thought, str):
+        raise DataError(f"message {at}: reasoning_content must be text")
+    before = (Turn(role, thought, think=True),) if thought else ()
     if isinstance(content, list):  # parts, as multimodal chats have them; other parts than text are kept in the call
         text = "".join(p.get("text", "") for p in content if isinstance(p, dict))
         rest = [p for p in content if not (isinstance(p, dict) and set(p) <= {"type", "text"})]
-        return Turn(ROLES[message["role"]], text, message.get("tool_calls") or rest or None)
+        return (*before, Turn(role, text, message.get("tool_calls") or rest or None))
     if not isinstance(content, str):
         raise DataError(f"message {at}: content must be text or a list of parts")
-    return Turn(ROLES[message["role"]], content, message.get("tool_calls"))
+    return (*before, Turn(role, content, message.get("tool_calls")))
+
+
+def _judged(value: Any) -> dict[int, dict[str, float]]:
+    """Return what was said of messages, by position."""
+    found: dict[int, dict[str, float]] = {}
+    for mark in value if isinstance(value, list) else [value]:
+        at = mark.get("at") if isinstance(mark, dict) else None
+        said = {k: v for k, v in mark.items() if k != "at"} if isinstance(mark, dict) else {}
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in said.values())
+        if not isinstance(at, int) or isinstance(at, bool) or not said or not set(said) <= set(NAMES) or not numbers:
+            raise DataError(
+                f"judged {mark!r} must be an object with `at`, a position in messages, and numbers called {', '.join(NAMES)}"
+            )
+        if not 0 <= said.get(ALIGNED, 0) <= 1:
+            raise DataError(f"judged {mark!r}: {ALIGNED} is a probability, between 0 and 1")
+        found[at] = found.get(at, {}) | {k: float(v) for k, v in said.items()}
+    return found
 
 
 def _positions(value: Any) -> set[int]:

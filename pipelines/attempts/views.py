@@ -12,13 +12,18 @@ from schemas.errors import UsageError
 from transforms.attempts.choices import choices
 from transforms.attempts.errors import first_error
 from transforms.attempts.groups import duration_weights, groups, partial_credit
+from transforms.attempts.interventions import interventions
+from transforms.attempts.judged import candidates, judge_of, process_rewards
 from transforms.attempts.memory import histories, refinements
 from transforms.attempts.preference import messages, preference_table, span
-from transforms.attempts.splice import interventions, regenerations, splices
+from transforms.attempts.regenerations import regenerations
+from transforms.attempts.splice import splices
+from transforms.attempts.thoughts import corrected_thoughts, thought_of
 from transforms.attempts.tree import Tree
-from transforms.attempts.turns import records
+from transforms.attempts.turns import records, turn_pairs
 
 Rows = Iterator[dict[str, Any]]
+PROCESS_WEIGHT = 1.0  # of the mean process reward of a suffix, beside its outcome
 
 
 def view(tree: Tree, name: str) -> pa.Table:
@@ -34,8 +39,9 @@ def view(tree: Tree, name: str) -> pa.Table:
 
 
 def _conversation(tree: Tree, steps: tuple[Step, ...]) -> dict[str, Any]:
-    """Return messages with a loss mask and the node of each."""
+    """Return the task, and messages with a loss mask and the node of each."""
     return {
+        "task": next((tree.rows[s.node]["task"] for s in steps), None),
         "messages": messages(tree, steps), "loss_mask": [int(s.trained) for s in steps], "nodes": [s.node for s in steps],
         "spans": [span(tree, s.node) if s.turn is None else "" for s in steps],
     }  # fmt: skip
@@ -56,13 +62,15 @@ def _splices(tree: Tree) -> Rows:
 
 def _interventions(tree: Tree) -> Rows:
     for i in interventions(tree):
+        low, high = i.ci95 or (None, None)
         yield {
-            "tree": i.tree, "original": i.original, "inserted": i.inserted, "gain": i.gain, "judged": list(i.n), **_conversation(tree, i.steps)
+            "tree": i.tree, "original": i.original, "inserted": i.inserted, "gain": i.gain, "gain_low": low, "gain_high": high,
+            "judged": list(i.n), "won": list(i.won), **_conversation(tree, i.steps),
         }  # fmt: skip
 
 
 def _regenerations(tree: Tree) -> Rows:
-    for r in regenerations(tree):
+    for r in regenerations(tree, process_rewards(tree), PROCESS_WEIGHT):
         yield {
             "tree": r.tree,
             "cut": r.cut,
@@ -81,6 +89,35 @@ def _refinements(tree: Tree) -> Rows:
 def _records(tree: Tree) -> Rows:
     for r in records(tree):
         yield {**asdict(r), "nodes": list(r.nodes), "rewards": list(r.rewards), "shaped": list(r.shaped)}
+
+
+def _turn_preferences(tree: Tree) -> pa.Table:
+    return preference_table(tree, turn_pairs(list(records(tree)), tree))
+
+
+def _process(tree: Tree) -> Rows:
+    for node, reward in process_rewards(tree).items():
+        said = judge_of(tree, node)
+        yield {
+            "tree": tree.rows[node]["tree"], "node": node, "correct": said["correct"], "utility": said["utility"], "reward": reward
+        }  # fmt: skip
+
+
+def _candidates(tree: Tree) -> Rows:
+    for c in candidates(tree):
+        for node, aligned, reward in zip(c.nodes, c.aligned, c.rewards, strict=True):
+            yield {
+                "tree": tree.rows[node]["tree"], "parent": c.parent, "node": node, "plan": thought_of(tree, node), "aligned": aligned,
+                "reward": reward, "chosen": node == c.chosen,
+            }  # fmt: skip
+
+
+def _thoughts(tree: Tree) -> Rows:
+    for t in corrected_thoughts(tree):
+        yield {
+            "tree": t.tree, "state": t.state, "thought": t.thought, "correction": t.correction, "node": t.node, "by": t.by,
+            **_conversation(tree, t.steps),
+        }  # fmt: skip
 
 
 def _groups(tree: Tree) -> Rows:
@@ -145,7 +182,8 @@ def _choices(tree: Tree) -> Rows:
 
 VIEWS: dict[str, Callable[[Tree], Rows | pa.Table]] = {
     "preference": preference_table, "splice": _splices, "intervention": _interventions, "regenerate": _regenerations,
-    "refine": _refinements, "self_correction": _records, "groups": _groups, "first_error": _first_errors, "credit": _credits,
+    "refine": _refinements, "self_correction": _records,
+    "turn_preference": _turn_preferences, "process": _process, "candidates": _candidates, "thought": _thoughts, "groups": _groups, "first_error": _first_errors, "credit": _credits,
     "history": _histories, "choice": _choices,
 }  # fmt: skip
 

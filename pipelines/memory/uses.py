@@ -12,6 +12,7 @@ from pipelines.memory.search import F32
 from pipelines.memory.store import Entry, Memory
 from schemas.errors import UsageError
 from transforms.attempts.tree import Tree, text_of
+from transforms.calibration import Calibration
 
 F64 = npt.NDArray[np.float64]
 Level = Literal["plan", "skill"]
@@ -82,7 +83,7 @@ class Prior:
 
 
 def elite_prior(
-    memory: Memory, query: F32, model: str, k: int = 8, temperature: float = 0.1, calibration: "Calibration | None" = None
+    memory: Memory, query: F32, model: str, k: int = 8, temperature: float = 0.1, calibration: Calibration | None = None
 ) -> Prior:
     """Return `sum_i softmax(similarity_i / temperature) a_i` over the `k` nearest successes (Retrieve-then-Steer)."""
     found = memory.ask(query[None], k, model, "success")
@@ -95,33 +96,6 @@ def elite_prior(
     progress = float(weight @ np.array([e["payload"]["progress"] for e in entries]))
     sure = calibration.probability(float(found.scores[0][0])) if calibration is not None else float(weight.max())
     return Prior(action, progress, sure, tuple(e["id"] for e in entries))
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """A rising step function from similarity to the probability that a retrieval is right (isotonic regression)."""
-
-    at: tuple[float, ...]
-    probabilities: tuple[float, ...]
-
-    @classmethod
-    def fit(cls, similarity: F64, right: npt.NDArray[np.bool_]) -> "Calibration":
-        """Fit on held-out retrievals: float64[N] similarity of the nearest entry, bool[N] whether it was right."""
-        from sklearn.isotonic import IsotonicRegression
-
-        model = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip").fit(similarity, right.astype(np.float64))
-        return cls(tuple(map(float, model.X_thresholds_)), tuple(map(float, model.y_thresholds_)))
-
-    def probability(self, similarity: float) -> float:
-        """Return the probability for one similarity."""
-        return float(np.interp(similarity, self.at, self.probabilities))
-
-
-def calibration_error(probability: F64, right: npt.NDArray[np.bool_], bins: int = 10) -> float:
-    """Return the expected calibration error: mean gap between said and found, over equal bins of probability."""
-    at = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = [abs(probability[at == b].mean() - right[at == b].mean()) * (at == b).mean() for b in range(bins) if (at == b).any()]
-    return float(sum(gaps))
 
 
 @dataclass(frozen=True, slots=True)

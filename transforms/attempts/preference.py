@@ -1,6 +1,6 @@
 """Preference pairs: of two attempts from the same beginning, the better and the worse one; columns as `datasets` and TRL want them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -62,8 +62,8 @@ def best(tree: Tree, node: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def preference_table(tree: Tree, margin: float = 1e-9) -> pa.Table:
-    """Return rows of `PREFERENCES`; recordings are named as `<episode id>@<start>-<end> s` in the messages."""
+def preference_table(tree: Tree, found: Iterable[Pair] | None = None) -> pa.Table:
+    """Return rows of `PREFERENCES` for some pairs, or all of them; recordings are named as `<episode id>@<start>-<end> s` in the messages."""
     rows = [
         {
             "prompt": messages(tree, _prompt(tree, p)), "chosen": messages(tree, _own(tree, p.chosen, p)),
@@ -71,7 +71,7 @@ def preference_table(tree: Tree, margin: float = 1e-9) -> pa.Table:
             "prompt_hash": tree.rows[p.prefix[-1]]["prefix"] if p.prefix else (tree.rows[p.chosen[0]]["state"] or ROOT),
             "chosen_nodes": list(p.chosen), "rejected_nodes": list(p.rejected),
         }
-        for p in pairs(tree, margin)
+        for p in (pairs(tree) if found is None else found)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=PREFERENCES)
 

@@ -1,4 +1,4 @@
-"""Revisions: a wrong beginning joined to a right continuation, single-step interventions, and suffixes written anew.
+"""Revisions: a wrong beginning joined to a right continuation.
 
 Splices follow Agent-R (Yuan et al., 2025): keep the bad attempt up to its first error, say that it was one, go on as the good attempt
 does from the state both share. A revision is only taken from a good attempt above `alpha` and a bad one below `beta < alpha`.
@@ -6,9 +6,8 @@ does from the state both share. A revision is only taken from a good attempt abo
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from schemas.attempts import ROOT, Step, Turn
+from schemas.attempts import Step, Turn
 from schemas.errors import UsageError
 from transforms.attempts.errors import first_error
 from transforms.attempts.tree import Tree
@@ -87,108 +86,3 @@ def _join(tree: Tree, bad: str, good: str, wrong_at: str, outcome: float) -> Spl
 
 def _act(tree: Tree, node: str) -> tuple[str | None, str]:
     return tree.rows[node]["state"], tree.rows[node]["content"]
-
-
-@dataclass(frozen=True, slots=True)
-class Intervention:
-    """A prefix, what was done there, and the single step somebody put in its place.
-
-    Attributes:
-        tree: name of the tree.
-        prefix: nodes before the step.
-        original: the step that was replaced.
-        inserted: the step put in its place.
-        steps: prefix, untrained, and the inserted step, trained.
-        gain: R after the inserted step less R after the original one; None where one of them is not judged.
-        n: judged attempts below the two steps.
-    """
-
-    tree: str
-    prefix: tuple[str, ...]
-    original: str
-    inserted: str
-    steps: tuple[Step, ...]
-    gain: float | None
-    n: tuple[int, int]
-
-
-def interventions(tree: Tree) -> Iterator[Intervention]:
-    """Yield every node of kind `intervention` or `correction` beside the node it replaces: its sibling by a policy or model (InT, 2026)."""
-    for parent, names in tree.siblings():
-        put_in = [n for n in names if tree.rows[n]["kind"] in ("intervention", "correction")]
-        replaced = [n for n in names if n not in put_in]
-        prefix = tree.path(parent) if parent != ROOT else ()
-        for inserted in put_in:
-            for original in replaced:
-                steps = (*tree.steps(prefix, trained=False), *tree.steps((inserted,)))
-                means, counts = zip(*(mean_outcome(tree, n) for n in (inserted, original)), strict=True)
-                gain = means[0] - means[1] if None not in means else None
-                yield Intervention(tree.rows[inserted]["tree"], prefix, original, inserted, steps, gain, counts)
-
-
-def mean_outcome(tree: Tree, node: str) -> tuple[float | None, int]:
-    """Return the mean R of the judged attempts through `node` and their number: its estimated value."""
-    judged = [r for r in _below(tree, node) if r is not None]
-    return (sum(judged) / len(judged) if judged else None), len(judged)
-
-
-def _below(tree: Tree, node: str) -> Iterator[float | None]:
-    children = tree.children.get(node, ())
-    if not children:
-        yield tree.outcome(node)
-    for child in children:
-        yield from _below(tree, child)
-
-
-@dataclass(frozen=True, slots=True)
-class Regeneration:
-    """An attempt cut at a node and written anew from there (Search-R2).
-
-    Attributes:
-        tree: name of the tree.
-        cut: last node that was kept; empty where nothing was.
-        prefix: digest of what was kept: the same for both.
-        old: nodes of the old suffix.
-        new: nodes of the new one.
-        steps: kept nodes, untrained, and the new suffix, trained.
-        reward: R of the new attempt plus `weight` times its process reward.
-        gain: R of the new attempt less R of the old one.
-    """
-
-    tree: str
-    cut: str
-    prefix: str
-    old: tuple[str, ...]
-    new: tuple[str, ...]
-    steps: tuple[Step, ...]
-    reward: float
-    gain: float
-
-
-def regenerations(tree: Tree, process: Mapping[str, float] | None = None, weight: float = 0.0) -> Iterator[Regeneration]:
-    """Yield, for every branching, each pair of attempts below it of which the later version is the newer one.
-
-    Versions are the nodes' `version`; attempts without one are not compared. `process` is a process reward per node; its mean over the
-    new suffix counts `weight`.
-    """
-    for old in tree.leaves:
-        for new in tree.leaves:
-            before_r, after_r = tree.outcome(old), tree.outcome(new)
-            if before_r is None or after_r is None or not _newer(tree.rows[old], tree.rows[new]):
-                continue
-            cut = tree.common(old, new)
-            kept = tree.path(cut) if cut else ()
-            before, after = tree.path(old)[len(kept) :], tree.path(new)[len(kept) :]
-            if not before or not after:
-                continue
-            marks = [process[n] for n in after if n in process] if process else []
-            reward = after_r + weight * (sum(marks) / len(marks) if marks else 0.0)
-            steps = (*tree.steps(kept, trained=False), *tree.steps(after))
-            prefix = tree.rows[cut]["prefix"] if cut else ROOT
-            yield Regeneration(tree.rows[new]["tree"], cut, prefix, before, after, steps, reward, after_r - before_r)
-
-
-def _newer(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether `new` is an attempt of the same tree by a later version."""
-    versions = old["version"], new["version"]
-    return old["tree"] == new["tree"] and None not in versions and versions[0] < versions[1]

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from transforms.attempts.preference import Pair
 from transforms.attempts.tree import Tree
 
 
@@ -78,6 +79,21 @@ def transitions(found: Sequence[Record], right: float = 0.5) -> Transitions:
     for record in found:
         counts[int(record.rewards[0] > right)][int(record.rewards[1] > right)] += 1
     return Transitions((tuple(counts[0]), tuple(counts[1])))  # pyright: ignore[reportArgumentType]
+
+
+def turn_pairs(found: Sequence[Record], tree: Tree, right: float = 0.5) -> Iterator[Pair]:
+    """Yield the first two attempts of every record of which one is right and one wrong, as a preference between answers to one prompt.
+
+    A wrong answer that was put right teaches to prefer the second, a right one that was spoiled the first (SCL, 2024).
+    """
+    for record in found:
+        first, second = record.nodes[:2]
+        good = record.rewards[0] > right, record.rewards[1] > right
+        if good[0] != good[1]:
+            chosen, rejected = (first, second) if good[0] else (second, first)
+            best, worst = (0, 1) if good[0] else (1, 0)
+            prefix = tree.path(first)[:-1]
+            yield Pair(record.tree, prefix, (chosen,), (rejected,), record.rewards[best], record.rewards[worst])
 
 
 def success_by_turn(found: Sequence[Record], right: float = 0.5) -> tuple[float, ...]:

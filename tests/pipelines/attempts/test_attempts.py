@@ -22,7 +22,8 @@ from schemas.errors import UsageError
 from tests.support.arrays import Numbers, ingest_numbers
 from tests.support.attempts import Corridor
 from transforms.attempts.errors import first_error
-from transforms.attempts.splice import interventions, splices
+from transforms.attempts.interventions import interventions
+from transforms.attempts.splice import splices
 from transforms.attempts.tree import open_tree
 
 HERE = Execution(workers=0)
@@ -72,6 +73,9 @@ def test_a_take_over_becomes_a_correction_of_what_the_policy_would_have_done(lak
     assert (taken["author"], taken["start_ns"], taken["end_ns"]) == ("human", 800_000_000, 1_400_000_000)
     assert wanted["error"] is True
     assert json.loads(wanted["detail"]) == {"carried_out": False}
+    how = json.loads(taken["detail"])
+    np.testing.assert_allclose(np.abs(how["directions"]), [[0.5**0.5, 0.5**0.5]], atol=1e-5)  # 5 more of both, always
+    assert (how["explained"], how["effect_s"]) == (1.0, 0.0)
     np.testing.assert_array_equal(np.reshape(wanted["values"], (6, 2)), action[8:14] - 5)
     assert first_error(tree, found.original) == found.original
     assert [tree.rows[n]["author"] for n in tree.path(tree.leaves[-1])][-1] in ("policy", "human")
@@ -117,13 +121,28 @@ def test_traces_that_begin_alike_share_nodes(lake, tmp_path):
         ({"messages": []}, "at least one"), ({"score": "high"}, "not a number"), ({"success": 1}, "not true or false"),
         ({"errors": "all"}, "positions"), ({"milestones": [1]}, "names"), ({"duration_s": -1}, "seconds"), ({"extra": 1}, "unknown keys"),
         ({"version": "new"}, "whole number"), ({"author": "dog"}, "author"), ({"model": 3}, "not text"),
-        ({"messages": [{"role": "user", "content": 3}]}, "text or a list"),
+        ({"messages": [{"role": "user", "content": 3}]}, "text or a list"), ({"judged": [{"at": 0}]}, "numbers called"),
+        ({"judged": [{"at": 0, "aligned": 1.5}]}, "probability"), ({"judged": [{"at": "0", "correct": 1}]}, "position"),
+        ({"messages": [{"role": "assistant", "content": "x", "reasoning_content": 3}]}, "must be text"),
     ],
 )  # fmt: skip
 def test_a_bad_line_says_what_is_wrong(change, words):
     body = {"task": "t", "messages": [{"role": "user", "content": "x"}]} | change
     (line,) = read_traces(iter([json.dumps(body)]))
     assert words in str(line.error)
+
+
+def test_what_was_thought_and_what_judges_said_is_kept():
+    messages = [
+        {"role": "user", "content": "6 times 7?"}, {"role": "assistant", "content": "42", "reasoning_content": "6 tens less 18"},
+        {"role": "tool", "content": "ok"}, {"role": "assistant", "content": "sure"},
+    ]  # fmt: skip
+    marks = [{"at": 1, "correct": 0.5}, {"at": 1, "utility": 0.25}, {"at": 3, "aligned": 0.9}]
+    (line,) = read_traces(iter([json.dumps({"messages": messages, "score": 1.0, "judged": marks, "errors": [1]})]))
+    root, first, second = line.nodes
+    assert [(t.text, t.think) for t in first.turns] == [("6 tens less 18", True), ("42", False), ("ok", False)]
+    assert (first.detail["judge"], second.detail["judge"]) == ({"correct": 0.5, "utility": 0.25}, {"aligned": 0.9})
+    assert (root.error, first.error, second.error) == (None, True, False)
 
 
 def test_parts_of_a_message_are_joined_and_what_is_no_text_is_kept():

@@ -12,9 +12,7 @@ from pipelines.cli.app import run
 from pipelines.memory.build import MemoryStage
 from pipelines.memory.store import Entry, Memory, open_memory
 from pipelines.memory.uses import (
-    Calibration,
     Segment,
-    calibration_error,
     candidates,
     correction_events,
     correction_memory,
@@ -28,6 +26,7 @@ from schemas.attempts import Node, Turn, table
 from schemas.errors import DataError, UsageError
 from tests.support.mixtures import ingest_two_toys
 from transforms.attempts.tree import open_tree
+from transforms.calibration import Calibration, calibration_error
 
 MODEL = "fp-test"
 
