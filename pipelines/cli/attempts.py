@@ -87,9 +87,12 @@ def export(
         str,
         typer.Option(
             "--view",
-            help="preference, splice, intervention, regenerate, refine, self_correction, groups, first_error, credit, history, choice.",
+            help="preference, turn_preference, splice, intervention, regenerate, refine, self_correction, process, candidates, thought, "
+            "groups, first_error, credit, history, choice.",
         ),
     ] = "preference",
+    part: Annotated[str, typer.Option("--part", help="all, train or test; train and test share no run of words.")] = "all",
+    test_share: Annotated[float, typer.Option("--test-share", min=0, max=1, help="Share of the questions in test.")] = 0.1,
     source: SourceOption = "",
     lake: LakeOption = None,
     as_json: JsonOption = False,
@@ -100,11 +103,34 @@ def export(
     from pipelines.attempts.write import write_view
     from pipelines.terminal.console import Console
 
-    rows = write_view(read_attempts(Lake.at(lake), source), view_name, out)
+    rows, tasks = write_view(read_attempts(Lake.at(lake), source), view_name, out, part, test_share)
     console = Console(as_json)
-    console.text(f"attempts: {rows} rows of view {view_name} in {out}")
-    console.result({"command": "attempts export", "view": view_name, "rows": rows, "out": str(out)})
+    console.text(f"attempts: {rows} rows of view {view_name}, from attempts at {tasks} tasks, in {out}")
+    console.result({"command": "attempts export", "view": view_name, "rows": rows, "tasks": tasks, "out": str(out)})
     return 0
 
 
-ACTIONS = {"add": add, "ls": ls, "show": show, "export": export}
+def audit(
+    source: SourceOption = "",
+    against: Annotated[
+        str, typer.Option("--against", help="Attempts whose questions must not be among these: a benchmark's.")
+    ] = "",
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Audit attempts: collapsed thoughts, verdicts, gains, contamination; findings go to the table `audits`. Fails where one fails."""
+    from dataclasses import asdict
+
+    from catalog.lake import Lake
+    from pipelines.attempts.audit import audit_attempts
+    from pipelines.terminal.console import Console
+
+    found = audit_attempts(Lake.at(lake), source, against)
+    console = Console(as_json)
+    for one in found:
+        console.text(f"{one.verdict:>14}  {one.metric}: {one.sentence}")
+    console.result({"command": "attempts audit", "findings": [asdict(f) for f in found]})
+    return 1 if any(f.verdict == "fail" for f in found) else 0
+
+
+ACTIONS = {"add": add, "ls": ls, "show": show, "export": export, "audit": audit}

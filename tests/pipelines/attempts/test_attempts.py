@@ -212,4 +212,5 @@ def test_the_command_adds_lists_shows_and_exports(lake, tmp_path, capsys):
     assert run(["attempts", "export", str(tmp_path / "c.jsonl"), "--view", "credit", "--lake", lake.root]) == 0
     assert len((tmp_path / "c.jsonl").read_text().splitlines()) == 2
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert run(["attempts", "export", str(tmp_path / "d.jsonl"), "--part", "half", "--lake", lake.root]) == 2
     assert Catalog(lake).latest("attempts").collect()["judged"].to_list() == [2]
