@@ -37,6 +37,9 @@ def command(
         list[str] | None, typer.Option("--set", help="key=value of the configuration, or annotator.key=value for one of several.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where models run: auto, cpu, cuda or cuda:<number>.")] = "auto",
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", help="A trained model, for the annotators that have the setting `checkpoint`.")
+    ] = None,
     evaluate: Annotated[
         bool,
         typer.Option("--evaluate", help="Also measure the quality with every baseline, keep it in the table quality, print it."),
@@ -66,7 +69,8 @@ def command(
     execution = Execution(executor, workers, scheduler, until=deadline(budget_s))  # pyright: ignore[reportArgumentType]
     running, code, documents = Running(console, execution, limit, max_rejects, repair), 0, list[dict[str, Any]]()
     asked = split_names(names)
-    annotators = [open_annotator(name, prepared(where, name, what, _settings_of(name, asked, config))) for name in asked]
+    told = [_settings_of(name, asked, config) | _checkpoint_of(name, checkpoint) for name in asked]
+    annotators = [open_annotator(name, prepared(where, name, what, own)) for name, own in zip(asked, told, strict=True)]
     for place, annotator in enumerate(annotators):
         stage = AnnotateStage(where, annotator, what, device=device, beside=tuple(annotators[place + 1 :]))
         if dry_run:
@@ -94,6 +98,15 @@ def _settings_of(name: str, asked: tuple[str, ...], config: dict[str, str]) -> d
         if not dot or who == name:
             found[rest if dot else key] = value
     return found
+
+
+def _checkpoint_of(name: str, checkpoint: str | None) -> dict[str, str]:
+    """Return `--checkpoint` as a setting of the annotators that have it."""
+    from annotators.registry import open_annotator
+
+    if checkpoint is None:
+        return {}
+    return {"checkpoint": checkpoint} if "checkpoint" in open_annotator(name).settings() else {}
 
 
 def _described(stage: "AnnotateStage", running: "Running") -> dict[str, Any]:

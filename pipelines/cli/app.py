@@ -34,6 +34,7 @@ from pipelines.cli import (
     standardize,
     top,
     train_depth,
+    train_lam,
     train_tokenizer,
     verify,
     weigh,
@@ -64,7 +65,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, train_depth, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, train_depth, train_lam, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
