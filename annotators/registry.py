@@ -18,6 +18,7 @@ ANNOTATORS = Registry(
         "gaze_chain": "annotators.gaze.chain:GazeChain",
         "language_motion": "annotators.motion.language_motion:LanguageMotion",
         "latent_action": "annotators.latent.latent_action:LatentAction",
+        "latent_macro": "annotators.latent_macro.latent_macro:LatentMacro",
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "object_points": "annotators.traces.objects:ObjectPoints",
         "picture_quality": "annotators.pictures.picture_quality:PictureQuality",

@@ -6,7 +6,8 @@ One action is a push of up to 4 pixels a side, drawn evenly, so that no picture 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from annotators.base import Batch
 from annotators.clips import Clip
+from annotators.latent.pool import Pool
 from annotators.latent_gates.dreams import Scenes
 from annotators.latent_gates.evidence import Evidence
 from annotators.latent_gates.pictures import picture_features
@@ -158,6 +160,30 @@ class SquareSource:
             track = encode_h264("front", np.rint(film.pictures[e] * 255).astype(np.uint8), t_ns, HZ)
             steps = build_steps(self.contract(), t_ns, _columns(film, e, 1), language="push the red square", frames=frames)
             yield EpisodeDraft(str(e), steps, (track,), success=True, uri=self.uri)
+
+
+def square_pool(film: Pushes) -> Pool:
+    """Return every pair of neighbouring pictures, ready to learn from."""
+    shown = scenes(film)
+    count = len(shown.first)
+    pictures = np.concatenate([np.rint(p * 255).astype(np.uint8) for p in (shown.first, shown.second)])
+    return Pool(pictures, np.arange(count), np.arange(count) + count, np.zeros(count, np.int64), np.zeros(count, bool))
+
+
+def square_checkpoint(folder: Path, film: Pushes, **settings: Any) -> Path:
+    """Train a model of neighbouring pictures on the film in this process and write it; codes are fitted to continuous latents."""
+    from annotators.latent.books import fit_books
+    from annotators.latent.checkpoint import save
+    from annotators.latent.config import Lam, LamConfig
+    from annotators.latent.evaluation import Imagination
+    from annotators.latent.learn import fit
+
+    lam = Lam(LamConfig(side=film.pictures.shape[2], horizons_s=(1 / HZ,))).changed(settings)
+    model, shown, told = fit(square_pool(film), lam), scenes(film), lam.training
+    latent = Imagination(model, 0).infer(shown.first, shown.second)
+    books = None if lam.model.discrete or not told.derive else fit_books(latent, told.derive, told.derive_levels)
+    save(folder, lam, model.state_dict(), books)
+    return folder
 
 
 def square_lake(lake: Lake, **changes: int) -> Lake:
