@@ -1,7 +1,7 @@
 """Pictures to learn from, decoded and small, and which two of them make a pair."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from transforms.permutation import permutation
 
 F32 = npt.NDArray[np.float32]
 U8 = npt.NDArray[np.uint8]
+F16 = npt.NDArray[np.float16]
+KEPT_BYTES = 512 << 20  # of flow that a pool remembers
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Sample:
         horizon: int64[B], which horizon lies between.
         on_hand: bool[B], whether the camera moves with the agent.
         agent: bool[B, S, S], where the agent is in either picture; None where nobody knows.
-        forward: float32[B, 2, S, S] flow from the earlier to the later picture, in pixels; None where nobody asked.
-        backward: the same from the later one.
+        backward: float32[B, 2, S, S], flow from the later to the earlier picture, in pixels; None where nobody asked.
+        forward: the same from the earlier one.
         label: float32[B, A], true actions, NaN where there are none; None where nobody has any.
     """
 
@@ -36,8 +38,8 @@ class Sample:
     horizon: I64
     on_hand: BOOL
     agent: BOOL | None = None
-    forward: F32 | None = None
     backward: F32 | None = None
+    forward: F32 | None = None
     label: F32 | None = None
 
     def __len__(self) -> int:
@@ -65,18 +67,32 @@ class Pool:
     on_hand: BOOL
     agent: BOOL | None = None
     label: F32 | None = None
+    flows: dict[int, F16] = field(default_factory=dict[int, F16], compare=False, repr=False)  # of pairs seen before
 
     def __len__(self) -> int:
         return len(self.first)
 
-    def sample(self, rows: I64, *, flow: bool = False) -> Sample:
-        """Return some pairs, with the flow between their pictures if it is asked for."""
+    def sample(self, rows: I64, *, flow: bool = False, both: bool = False) -> Sample:
+        """Return some pairs, with the flow back from their later pictures, and the one there, if they are asked for."""
         a, b = self.first[rows], self.second[rows]
         first, second = self.pictures[a], self.pictures[b]
-        there, back = both_flows(first, second) if flow else (None, None)
+        back, there = self._flows(rows, both) if flow or both else (None, None)
         agent = None if self.agent is None else self.agent[a] | self.agent[b]
         label = None if self.label is None else self.label[rows]
-        return Sample(first, second, self.horizon[rows], self.on_hand[rows], agent, there, back, label)
+        return Sample(first, second, self.horizon[rows], self.on_hand[rows], agent, back, there, label)
+
+    def _flows(self, rows: I64, both: bool) -> tuple[F32, F32 | None]:
+        """Return the flows of some pairs, in half precision; each pair's is found once and remembered while there is room."""
+        found = list[F16]()
+        for row in rows.tolist():
+            flow = self.flows.get(row)
+            if flow is None or len(flow) <= both:
+                flow = flows(self.pictures[self.first[row]], self.pictures[self.second[row]], both=both).astype(np.float16)
+                if (len(self.flows) + 1) * flow.nbytes <= KEPT_BYTES:
+                    self.flows[row] = flow
+            found.append(flow)
+        back = np.stack([f[0] for f in found]).astype(np.float32)
+        return back, np.stack([f[1] for f in found]).astype(np.float32) if both else None
 
     def order(self, batch: int, seed: int, epoch: int) -> Iterator[I64]:
         """Yield rows of whole batches in an order that seed and epoch name; the few left over wait for the next epoch."""
@@ -126,9 +142,8 @@ def squares(pictures: U8, side: int) -> U8:
     return np.stack([cv2.resize(p, (side, side), interpolation=way) for p in pictures])
 
 
-def both_flows(first: U8, second: U8) -> tuple[F32, F32]:
-    """Return the flow from first to second and back, float32[B, 2, S, S] each, in pixels, horizontal first."""
+def flows(first: U8, second: U8, *, both: bool) -> F32:
+    """Return the flow back from the later picture uint8[S, S, 3], and the one there: float32[1 or 2, 2, S, S], in pixels, across first."""
     a, b = grey(first), grey(second)
-    there = [dense_flow(p, q) for p, q in zip(a, b, strict=True)]
-    back = [dense_flow(q, p) for p, q in zip(a, b, strict=True)]
-    return np.moveaxis(np.stack(there), 3, 1), np.moveaxis(np.stack(back), 3, 1)
+    found = [dense_flow(b, a), dense_flow(a, b)] if both else [dense_flow(b, a)]
+    return np.moveaxis(np.stack(found), 3, 1)
