@@ -4,26 +4,29 @@ import numpy as np
 import pytest
 
 import annotators.latent.pool as module
-from annotators.latent.pool import both_flows
 from tests.support.moving_square import pushes, square_pool
 
 
 def test_each_pair_is_asked_once_and_gives_the_same_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = list[int]()
-    plain = both_flows
-    monkeypatch.setattr(module, "both_flows", lambda a, b: asked.append(len(a)) or plain(a, b))
+    asked, plain = list[bool](), module.flows
+
+    def counted(first: np.ndarray, second: np.ndarray, *, both: bool) -> np.ndarray:
+        asked.append(both)
+        return plain(first, second, both=both)
+
+    monkeypatch.setattr(module, "flows", counted)
     pool, rows = square_pool(pushes(6, 3)), np.array([0, 3, 3, 7])
-    once, again = (pool.sample(rows, flow=True) for _ in range(2))
-    assert sum(asked) == 3
-    there, back = plain(pool.pictures[pool.first[rows]], pool.pictures[pool.second[rows]])
-    for found, true in ((once.forward, there), (once.backward, back)):
-        assert found == pytest.approx(true, abs=2e-2)
-    assert np.array_equal(once.forward, again.forward)  # type: ignore[arg-type]
+    once, again = (pool.sample(rows, flow=True, both=True) for _ in range(2))
+    assert asked == [True] * 3
+    true = np.stack([plain(pool.pictures[pool.first[r]], pool.pictures[pool.second[r]], both=True) for r in rows])
+    for place, found in enumerate((once.backward, once.forward)):
+        assert found == pytest.approx(true[:, place], abs=2e-2)
+    assert np.array_equal(once.backward, again.backward)  # type: ignore[arg-type]
 
 
 def test_without_room_flows_are_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEPT_BYTES", 0)
     pool = square_pool(pushes(6, 3))
-    first, second = (pool.sample(np.array([1, 2]), flow=True).forward for _ in range(2))
+    first, second = (pool.sample(np.array([1, 2]), flow=True).backward for _ in range(2))
     assert np.array_equal(first, second)  # type: ignore[arg-type]
     assert not pool.flows
