@@ -46,10 +46,10 @@ class Learner:
         self.optimiser: Any = torch.optim.AdamW(parameters, lr=told.rate, weight_decay=told.decay)
 
     @property
-    def wants_flow(self) -> bool:
-        """Whether steps need optical flow."""
-        told = self.lam.training
-        return (told.flow > 0 and self.lam.model.carry) or (told.warp > 0 and self.lam.model.target == PIXELS)
+    def wants(self) -> dict[str, bool]:
+        """What `Pool.sample` is to add: flow for the decoder's own, flow both ways for pictures carried along it."""
+        told, model = self.lam.training, self.lam.model
+        return {"flow": told.flow > 0 and model.carry, "both": told.warp > 0 and model.target == PIXELS}
 
     def learn(self, sample: Sample) -> dict[str, float]:
         """Make one step and return what it cost, term by term.
@@ -133,12 +133,11 @@ class Learner:
             terms["spread"] = told.sparse * spread(
                 encoded.float().flatten(2).mean(2) if encoded.ndim == 4 else encoded.float().mean(1)
             )
-        if sample.forward is not None and sample.backward is not None:
-            there, back = self._there(sample.forward), self._there(sample.backward)
-            if answer.flow is not None and told.flow:
-                terms["flow"] = told.flow * flow_loss(answer.flow, back, weight)
-            if told.warp and config.target == PIXELS:
-                terms["warp"] = told.warp * warp_loss(answer.later, pictures[0], there, back)
+        if sample.backward is not None and answer.flow is not None and told.flow:
+            terms["flow"] = told.flow * flow_loss(answer.flow, self._there(sample.backward), weight)
+        if sample.backward is not None and sample.forward is not None and config.target == PIXELS:
+            both = self._there(sample.forward), self._there(sample.backward)
+            terms["warp"] = told.warp * warp_loss(answer.later, pictures[0], *both)
         if told.texture and config.target == PIXELS:
             terms["texture"] = told.texture * texture_loss(answer.later, true)
         if self.reader is not None and sample.label is not None:
@@ -186,7 +185,7 @@ def fit(pool: Pool, lam: Lam, device: str = "cpu") -> LatentActionModel:
     """
     learner = Learner(lam, device, 0 if pool.label is None else pool.label.shape[1])
     for rows in batches(pool, lam, 0):
-        learner.learn(pool.sample(rows, flow=learner.wants_flow))
+        learner.learn(pool.sample(rows, **learner.wants))
     return learner.model.eval()
 
 

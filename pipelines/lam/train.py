@@ -222,13 +222,16 @@ class _Run:
             yield from self._made(pool, _rows(pool, visit, told.batch, told.seed), threads)
 
     def _made(self, pool: Pool, rows: Sequence[Any], threads: int) -> Iterator[Sample]:
-        flow = self._learner.wants_flow
+        wants = self._learner.wants
 
         def read(position: Sequence[int]) -> dict[str, Sample]:
-            return {"sample": pool.sample(rows[position[0]], flow=flow)}
+            return {"sample": pool.sample(rows[position[0]], **wants)}
 
         ahead = prefetch(
-            iter([(n,) for n in range(len(rows))]), read, threads=threads if flow else min(threads, 1), ahead=threads + 1
+            iter([(n,) for n in range(len(rows))]),
+            read,
+            threads=threads if any(wants.values()) else min(threads, 1),
+            ahead=threads + 1,
         )
         try:
             while True:
