@@ -7,6 +7,7 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import PolarsError
 
+from catalog.layers import is_layered, layered
 from catalog.tables import Catalog, current_shards
 from schemas.errors import UsageError
 from schemas.ids import is_slug
@@ -26,7 +27,8 @@ LEFT_OUT = (pl.col("steps") == 0) & pl.col("shard").str.contains(VIEW_MARK, lite
 class Query:
     """SQL over one catalog. Every table shows its latest rows; `<table>_history` shows every row ever committed.
 
-    An annotator's rows are a table under its name (`language_motion`): the newest fingerprint's rows of every current shard.
+    An annotator's rows are a table under its name (`language_motion`): the newest fingerprint's rows of every current
+    shard, or of every kind where runs add up (`catalog.layers`).
     `mixture_index` says which episodes every mixture holds.
     `pins` maps a table to the Delta version to read, as a mixture's manifest stores it.
     """
@@ -83,13 +85,18 @@ class Query:
         if not asked:
             return {}
         shards = current_shards(self.catalog.latest("episodes", pins.get("episodes"))).select("shard").collect()
-        newest = known.sort("committed_ns").unique(["annotator", "shard"], keep="last").join(shards, on="shard", how="semi")
-        frames: dict[str, pl.LazyFrame] = {}
+        runs = known.sort("committed_ns").join(shards, on="shard", how="semi", maintain_order="left")
+        newest = runs.unique(["annotator", "shard"], keep="last")
+        frames, options = dict[str, pl.LazyFrame](), lake.storage_options or None
         for name, table in asked.items():
-            uris = newest.filter(pl.col("annotator") == name)["uri"].to_list()
-            if uris:
-                options = lake.storage_options or None
-                frames[table] = pl.scan_parquet([lake.path(u) for u in uris], storage_options=options)
+            own = (runs if is_layered(name) else newest).filter(pl.col("annotator") == name)
+            if own.is_empty():
+                continue
+            if is_layered(name):
+                parts = own.select("shard", "uri").iter_rows()
+                frames[table] = layered(name, [(s, pl.scan_parquet(lake.path(u), storage_options=options)) for s, u in parts])
+            else:
+                frames[table] = pl.scan_parquet([lake.path(u) for u in own["uri"]], storage_options=options)
         return frames
 
 

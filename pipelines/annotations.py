@@ -4,6 +4,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from annotators.motion.language_motion import LanguageMotion
+from catalog.layers import is_layered, layered
 from catalog.tables import Catalog
 from schemas.annotation import LanguageRow
 from schemas.errors import LakeError
@@ -18,7 +19,8 @@ def read_annotations(catalog: Catalog, annotator: str, episodes: pl.DataFrame, f
         catalog: where the side tables are listed.
         annotator: its name.
         episodes: rows of the `episodes` table (at least `episode_id`, `dataset`, `shard`).
-        fingerprint: read this configuration's rows; None takes, shard by shard, whatever was committed last.
+        fingerprint: read this configuration's rows; None takes, shard by shard, whatever was committed last, or where runs add up
+            (`catalog.layers`) whatever was committed last of each kind.
 
     Returns:
         Columns `dataset`, `shard`, those of `schemas.annotation.SPAN_COLUMNS`, and the annotator's own; valid and invalid rows. No
@@ -30,12 +32,16 @@ def read_annotations(catalog: Catalog, annotator: str, episodes: pl.DataFrame, f
     listed = catalog.latest("annotations").filter(pl.col("annotator") == annotator)
     if fingerprint is not None:
         listed = listed.filter(pl.col("fingerprint") == fingerprint)
-    newest = listed.sort("committed_ns", descending=True).unique(["shard"], keep="first")
-    wanted = episodes.lazy().select("dataset", "shard").unique().join(newest.select("shard", "uri"), on="shard")
+    adds_up = is_layered(annotator) and fingerprint is None
+    runs = listed if adds_up else listed.sort("committed_ns", descending=True).unique(["shard"], keep="first")
+    wanted = episodes.lazy().select("dataset", "shard").unique().join(runs.select("shard", "uri", "committed_ns"), on="shard")
     frames: list[pl.DataFrame] = []
-    for dataset, shard, uri in wanted.sort(_HEAD).collect().iter_rows():
+    files = wanted.sort(*_HEAD, "committed_ns").collect().partition_by("dataset", "shard", maintain_order=True)
+    for dataset, shard, uris in ((f["dataset"][0], f["shard"][0], f["uri"].to_list()) for f in files):
         ids = episodes.filter(pl.col("shard") == shard)["episode_id"]
-        rows = _read(catalog, uri).filter(pl.col("episode_id").is_in(ids.implode()))
+        parts = [_read(catalog, uri) for uri in uris]
+        rows = layered(annotator, [(shard, p.lazy()) for p in parts]).collect() if adds_up else parts[0]
+        rows = rows.filter(pl.col("episode_id").is_in(ids.implode()))
         frames.append(rows.select(pl.lit(dataset).alias("dataset"), pl.lit(shard).alias("shard"), pl.all()))
     return (
         pl.concat(frames, how="diagonal_relaxed")
@@ -63,7 +69,8 @@ def language_rows(catalog: Catalog, episodes: pl.DataFrame) -> dict[str, tuple[L
         table = read_annotations(catalog, name, episodes)
         if {"text", "style"} <= set(table.columns):
             spoken = table.filter("valid", pl.col("style").is_not_null())  # a text without a style stays in its side table
-            rows = spoken.select("episode_id", "style", "text", "start_ns", "camera")
+            when = pl.coalesce("at_ns", "start_ns") if "at_ns" in spoken.columns else pl.col("start_ns")
+            rows = spoken.select("episode_id", "style", "text", when, "camera")
             for episode, style, text, start, camera in rows.iter_rows():
                 found[episode] = (*found.get(episode, ()), LanguageRow(style, text, start, camera))
     return {episode: tuple(sorted(rows, key=lambda r: r.start_ns)) for episode, rows in found.items()}

@@ -20,6 +20,7 @@ class Draft:
         text: None only where `reason` says why there is none.
         first: first step, within the episode.
         stop: step after its last.
+        at: the step it is about where that is one moment, within the episode.
         style: LeRobot's, or None where LeRobot has none and the text stays in the side table.
         question: of a `qa`.
         choices: offered with it.
@@ -45,6 +46,7 @@ class Draft:
     text: str | None
     first: int
     stop: int
+    at: int | None = None
     style: str | None = None
     question: str | None = None
     choices: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from annotators.text.text import Text
 
 
+AT = "at_ns"
 _DISTANCE = ("pd", "s_k", "s_t", "pride_variant")
 _GOAL = ("goal_value", "goal_tolerance")
 
@@ -24,7 +25,9 @@ def as_table(annotator: "Text", batch: Batch, drafts: list[list[Draft]]) -> pa.T
     base = np.repeat(batch.starts[:-1], [len(some) for some in drafts])
     first = base + np.array([d.first for d in flat], np.int64)
     stop = base + np.array([d.stop for d in flat], np.int64)
-    own = {f.name: _column(f, flat) for f in annotator.provides}
+    own = {f.name: _column(f, flat) for f in annotator.provides if f.name != AT}
+    moment = np.array([-1 if d.at is None else d.at for d in flat], np.int64)
+    own[AT] = pa.array(batch.t_ns[base + np.maximum(moment, 0)], pa.int64(), mask=moment < 0)
     camera = batch.contract.cameras[0].name if batch.contract.cameras else None
     seen = pa.array([camera if d.style == "vqa" else None for d in flat], pa.string()).dictionary_encode()
     reasons = pa.array([d.reason for d in flat], pa.string()).dictionary_encode()

@@ -22,7 +22,7 @@ from annotators.text.kinds.goals import goals
 from annotators.text.kinds.implausible import implausible
 from annotators.text.kinds.paraphrases import paraphrases
 from annotators.text.kinds.plans import plans
-from annotators.text.kinds.qa import questions
+from annotators.text.kinds.qa import placed, questions
 from annotators.text.kinds.rationale import rationales
 from annotators.text.model.backends import open_model
 from annotators.text.model.client import Client
@@ -47,7 +47,7 @@ class Text:
     config: TextConfig = field(default_factory=TextConfig)
 
     name: ClassVar[str] = "text"
-    version: ClassVar[str] = "1"
+    version: ClassVar[str] = "2"
     covers: ClassVar[Covers] = "episodes"
     provides: ClassVar[pa.Schema] = pa.schema(
         [
@@ -55,6 +55,7 @@ class Text:
             pa.field("template", NAME),  # which rule wrote it, or what the model reworded
             pa.field("text", pa.string()),
             pa.field("style", NAME),  # LeRobot's; null: it has none, and the text stays in this table
+            pa.field("at_ns", pa.int64()),  # the moment it is about, where that is one; episode clock
             pa.field("question", pa.string()),
             pa.field("choices", pa.list_(pa.string())),
             pa.field("answer", pa.string()),
@@ -122,7 +123,7 @@ class Text:
             if self.config.model:
                 more = reworded(made, scene, self._client())
                 made += [judged(d, scene, truth, start, self.config) for d in more]
-            found.append(sorted(rebalanced(made), key=lambda d: d.first))
+            found.append(placed(sorted(rebalanced(made), key=lambda d: d.first)))
         return found
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:

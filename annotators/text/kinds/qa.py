@@ -4,20 +4,30 @@ Within an episode every answer offered with a question is the right one equally 
 sees only the question and its choices can do no better than guess, however the episode went.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from annotators.text.config import TextConfig
 from annotators.text.draft import Draft, pick
 from annotators.text.scene import Part, Scene
+from schemas.annotation import Question
 
+STYLE = "vqa"
 ABILITIES = ("interaction", "temporal", "intention", "evaluation")
 _PURPOSEFUL = ("reach", "transport", "rotate", "idle")
 _EVENTS = ("grasp", "push", "place", "release")
+_AT_THE_END = ("next_act", "displaced")  # asked about the last moment of their part; others about its first
+_ABOUT = {
+    "nearest": ("gripper", "nearest object"),
+    "gripper": ("gripper", "state"),
+    "next_act": ("robot", "next act"),
+    "purpose": ("robot", "purpose"),
+    "displaced": ("", "moved"),
+}  # label and attribute of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +64,22 @@ def facts(scene: Scene, config: TextConfig) -> Iterator[Fact]:
             far = float(np.linalg.norm(place[:, part.stop - 1] - place[:, 0])) > config.moved_m
             asked = f"At the end of this part, is the {name} more than {config.moved_m * 100:g} cm from where it began?"
             yield Fact("evaluation", "displaced", asked, "yes" if far else "no", part, name)
+
+
+def placed(drafts: list[Draft]) -> list[Draft]:
+    """Return an episode's drafts where no two questions about a camera's picture share a moment: LeRobot asks one per frame and camera.
+
+    Each is moved to the nearest free step of its part; one that finds none stays in the side table.
+    """
+    taken, result = set[int](), list(drafts)
+    for n, draft in enumerate(drafts):
+        if draft.style == STYLE and draft.reason is None:
+            wanted = draft.first if draft.at is None else draft.at
+            free = [s for s in range(draft.first, draft.stop) if s not in taken]
+            at = min(free, key=lambda s, w=wanted: (abs(s - w), s), default=None)
+            result[n] = replace(draft, at=at, style=None if at is None else STYLE)
+            taken.update(() if at is None else (at,))
+    return result
 
 
 def threshold(opening: np.ndarray) -> float | None:
@@ -94,14 +120,18 @@ def _balanced(scene: Scene, found: list[Fact], config: TextConfig) -> Iterator[D
 
 
 def _draft(scene: Scene, fact: Fact, choices: tuple[str, ...]) -> Draft:
-    slots = {"ability": fact.ability, "verb": fact.part.verb, "noun": fact.part.noun, "thing": fact.thing}
+    label, attribute = _ABOUT[fact.template]
+    slots = {
+        "ability": fact.ability, "verb": fact.part.verb, "noun": fact.part.noun, "thing": fact.thing, "label": label or fact.thing,
+        "attribute": attribute,
+    }  # fmt: skip
     return Draft(
-        "qa", fact.template, as_json(fact.question, choices, fact.answer), fact.part.first, fact.part.stop,
-        style="vqa" if scene.camera else None, question=fact.question, choices=choices, answer=fact.answer, slots=slots,
+        "qa", fact.template, as_json(fact.question, choices, fact.answer, slots), fact.part.first, fact.part.stop,
+        at=fact.part.stop - 1 if fact.template in _AT_THE_END else fact.part.first, style=STYLE if scene.camera else None, question=fact.question, choices=choices, answer=fact.answer, slots=slots,
         source="simulator state" if fact.template in ("nearest", "displaced") else "proprioception and segments",
     )  # fmt: skip
 
 
-def as_json(question: str, choices: tuple[str, ...], answer: str) -> str:
-    """Return a question as LeRobot's `vqa` keeps it: one JSON text."""
-    return json.dumps({"question": question, "choices": list(choices), "answer": answer}, ensure_ascii=False)
+def as_json(question: str, choices: tuple[str, ...], answer: str, slots: Mapping[str, Any]) -> str:
+    """Return a question as one JSON text; exporters write it as their format has it (`schemas.annotation.Question`)."""
+    return Question(question, choices, answer, str(slots["label"]), str(slots["attribute"])).to_json()

@@ -25,7 +25,7 @@ def reworded(drafts: list[Draft], scene: Scene, client: Client) -> Iterator[Draf
         elif draft.kind == "qa":
             answer = client.ask(Request(QUESTION, {"question": draft.question, "choices": sorted(draft.choices)}))
             asked = answer.value["question"] if answer.value else None
-            text = None if asked is None else as_json(asked, draft.choices, draft.answer or "")
+            text = None if asked is None else as_json(asked, draft.choices, draft.answer or "", draft.slots)
             slots = {**draft.slots, "asked_first": draft.question}
             yield _signed(replace(draft, question=asked, text=text, slots=slots), QUESTION, answer, client)
 

@@ -1,5 +1,6 @@
 """LeRobot's language columns: atoms and annotation rows into list<struct> per step, typed exactly as `lerobot.datasets.language`."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +11,12 @@ import pyarrow as pa
 from pipelines.exporters.lerobot.plan import language_style_column
 from pipelines.sources.lerobot.info import LANGUAGE_COLUMNS
 from pipelines.sources.lerobot.language import Atom
-from schemas.annotation import LanguageRow
+from schemas.annotation import LanguageRow, Question
 
 PERSISTENT, EVENTS = LANGUAGE_COLUMNS
 ROLE = "assistant"  # who says what an annotator found
+ASKER = "user"
+QUESTION = "vqa"  # one question per frame and camera
 _BASE = [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string()), pa.field("style", pa.string())]
 _TIME = [pa.field("timestamp", pa.float32(), nullable=False)]
 _TAIL = [pa.field("camera", pa.string()), pa.field("tool_calls", pa.list_(pa.json_()))]
@@ -39,20 +42,34 @@ def atoms_for(
         cameras: camera name to LeRobot key.
 
     Returns:
-        Atoms in order; a persistent one covers the whole episode, as LeRobot expects.
+        Atoms in order; a persistent one covers the whole episode, as LeRobot expects. Questions that fall on one step and camera, on a
+        coarse grid, go to the nearest free one.
     """
     mine = [r for r in rows if language_style_column(r.style) == name]
     fresh = {r.style for r in mine}
     atoms = [a for a in kept if a.body.get("style") not in fresh]
-    count = len(t_ns)
+    count, taken = len(t_ns), set[tuple[int, str | None]]()
     for row in mine:
         step = _nearest(t_ns, row.start_ns)
         body: dict[str, Any] = {"role": ROLE, "content": row.text, "style": row.style}
         if name == PERSISTENT:
             atoms.append(Atom(0, count, body | {"timestamp": float(np.float32(step / fps))}))
-        else:
-            atoms.append(Atom(step, step + 1, body | {"camera": cameras.get(row.camera or "", row.camera)}))
+            continue
+        if row.style == QUESTION:
+            step = min(range(count), key=lambda s, at=step, c=row.camera: ((s, c) in taken, abs(s - at), s))
+            taken.add((step, row.camera))
+        body |= {"camera": cameras.get(row.camera or "", row.camera)}
+        atoms += [Atom(step, step + 1, body | part) for part in _parts(row)]
     return atoms
+
+
+def _parts(row: LanguageRow) -> list[dict[str, Any]]:
+    """Return what is said, by whom: a question and its answer are two rows, the answer an object of a kind LeRobot knows."""
+    asked = Question.from_json(row.text) if row.style == QUESTION else None
+    if asked is None:
+        return [{}]
+    answer = {"label": asked.label, "attribute": asked.attribute, "value": asked.answer}
+    return [{"role": ASKER, "content": asked.asked}, {"content": json.dumps(answer, sort_keys=True, ensure_ascii=False)}]
 
 
 def language_array(name: str, atoms: Sequence[Atom], count: int) -> pa.Array:

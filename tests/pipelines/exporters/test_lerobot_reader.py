@@ -16,6 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.lake import Lake
+from catalog.tables import Catalog
+from pipelines.annotate import AnnotateStage
+from pipelines.annotations import read_annotations
+from pipelines.cli.app import run
 from pipelines.exporters.base import ExportJob, ExportOptions, VerifyReport
 from pipelines.exporters.lerobot import LeRobotExporter
 from pipelines.exporters.lerobot.verify import _load, offline, verify_export
@@ -26,6 +30,7 @@ from pipelines.unit import run_stage
 from schemas.annotation import LanguageRow
 from schemas.errors import VerificationError
 from tests.pipelines.exporters.test_lerobot import Irregular, Shaped
+from tests.support.cups import CupSource
 from tests.support.lerobot import HERE, TINY, ReorderedSource, edit_json, edit_parquet, export_toy, job_of, packets, set_column
 from tests.support.toys import FPS, LENGTHS, SECOND, ToySource
 from tests.support.video import read_barcode
@@ -295,3 +300,48 @@ def test_what_lerobot_writes_comes_back_from_a_round_trip(tmp_path: Path, storag
         first, second = (LeRobotDataset("local/x", root=tmp_path / d, video_backend="pyav") for d in ("made", "out"))
         for index in range(8):
             assert np.array_equal(*(d[index]["observation.images.far"].numpy() for d in (first, second)))
+
+
+def test_texts_reach_lerobots_own_resolvers(tmp_path: Path) -> None:
+    """Questions, paraphrases, plans, subtasks and motions of a lake, exported by the command, asked for as a LeRobot recipe asks."""
+    lake = Lake.at(tmp_path / "lake")
+    run_stage(IngestStage(lake, CupSource(seeds=(0, 1))), execution=HERE)
+    for name, settings in (("text", {"kinds": ["qa", "paraphrase", "plan"]}), ("segments", {}), ("language_motion", {})):
+        run_stage(AnnotateStage.named(lake, name, "all", settings), execution=HERE)
+    catalog = Catalog(lake)
+    episodes = catalog.latest("episodes").sort("dataset", "shard", "first_row").collect()
+    table = read_annotations(catalog, "text", episodes).filter("valid")
+    assert (
+        run(["export", "cups", "--to", "lerobot", "--out", str(tmp_path / "out"), "--val-share", "0", "--lake", lake.root]) == 0
+    )
+    with offline():
+        from lerobot.annotations.steerable_pipeline.validator import classify_vqa_answer
+        from lerobot.datasets.language import validate_camera_field
+        from lerobot.datasets.language_render import active_at, emitted_at
+        from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+        dataset = LeRobotDataset("local/cups", root=tmp_path / "out/cups", video_backend="pyav", return_uint8=True)
+        asked, camera = list[tuple[int, int, str, str]](), "observation.images.front"
+        for item in (dataset[i] for i in range(len(dataset))):
+            t, said = float(item["timestamp"]), {"persistent": item["language_persistent"], "events": item["language_events"]}
+            for row in (*said["persistent"], *said["events"]):
+                validate_camera_field(row["style"], row["camera"])
+            for style in ("plan", "subtask", "motion"):
+                assert active_at(t, persistent=said["persistent"], style=style), style
+            assert len({r["content"] for r in said["persistent"] if r["style"] == "task_aug"}) > 20
+            query, reply = (emitted_at(t, **said, style="vqa", role=role, camera=camera) for role in ("user", "assistant"))
+            assert (query is None) == (reply is None)
+            if query is not None and reply is not None:
+                answer = json.loads(reply["content"])
+                assert classify_vqa_answer(answer) == "attribute"
+                assert read_barcode(item[camera].permute(1, 2, 0).numpy()) == int(item["frame_index"])
+                asked.append((int(item["episode_index"]), int(item["frame_index"]), query["content"], answer["value"]))
+    place = {e: n for n, e in enumerate(episodes["episode_id"])}
+    told = table.filter(table["style"] == "vqa")
+    wanted = [
+        (place[r["episode_id"]], r["at_ns"], f"{r['question']} ({' / '.join(r['choices'])})", r["answer"])
+        for r in told.iter_rows(named=True)
+    ]
+    assert len(wanted) > 10
+    assert sorted((e, round(n * SECOND / 5), q, a) for e, n, q, a in asked) == sorted(wanted)
+    assert all(r["start_ns"] <= r["at_ns"] < r["end_ns"] for r in told.iter_rows(named=True))
