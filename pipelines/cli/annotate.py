@@ -69,7 +69,9 @@ def command(
     execution = Execution(executor, workers, scheduler, until=deadline(budget_s))  # pyright: ignore[reportArgumentType]
     running, code, documents = Running(console, execution, limit, max_rejects, repair), 0, list[dict[str, Any]]()
     asked = split_names(names)
-    told = [_settings_of(name, asked, config) | _checkpoint_of(name, checkpoint) for name in asked]
+    told = [_settings_of(name, asked, config) for name in asked]
+    if checkpoint is not None:
+        told = _with_checkpoint(asked, told, checkpoint)
     annotators = [open_annotator(name, prepared(where, name, what, own)) for name, own in zip(asked, told, strict=True)]
     for place, annotator in enumerate(annotators):
         stage = AnnotateStage(where, annotator, what, device=device, beside=tuple(annotators[place + 1 :]))
@@ -100,13 +102,15 @@ def _settings_of(name: str, asked: tuple[str, ...], config: dict[str, str]) -> d
     return found
 
 
-def _checkpoint_of(name: str, checkpoint: str | None) -> dict[str, str]:
-    """Return `--checkpoint` as a setting of the annotators that have it."""
+def _with_checkpoint(asked: tuple[str, ...], told: list[dict[str, str]], checkpoint: str) -> list[dict[str, str]]:
+    """Name the checkpoint in the settings of the annotators that have it."""
     from annotators.registry import open_annotator
+    from schemas.errors import UsageError
 
-    if checkpoint is None:
-        return {}
-    return {"checkpoint": checkpoint} if "checkpoint" in open_annotator(name).settings() else {}
+    takes = ["checkpoint" in open_annotator(name).settings() for name in asked]
+    if not any(takes):
+        raise UsageError(f"--checkpoint {checkpoint}: no annotator named takes a checkpoint; named are {', '.join(asked)}")
+    return [own | {"checkpoint": checkpoint} if takes_it else own for own, takes_it in zip(told, takes, strict=True)]
 
 
 def _described(stage: "AnnotateStage", running: "Running") -> dict[str, Any]:
