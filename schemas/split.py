@@ -38,7 +38,8 @@ class FactorSpec:
     """One way in which the test differs from training.
 
     Attributes:
-        factor: an attribute of episodes, dotted (`factors.colour`), or a column of `episodes`; of a composition, the first of two.
+        factor: an attribute of episodes, dotted (`factors.colour`), a column of `episodes`, or a goal that texts measured
+            (`goal.<object>.<state>`, see `pipelines.curate.goals`); of a composition, the first of two.
         protocol: `values` holds out named values, `range` everything above a quantile or number, `composition` pairs of values that
             are each seen in training, but never together.
         hold: the values, or for a composition the pairs, that are held out.

@@ -16,6 +16,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.curate.factors import FactorSplit, hold_out, value_of
 from pipelines.curate.frame import clusters, current_pairs
+from pipelines.curate.goals import with_goals
 from pipelines.selection import choose
 from pipelines.unit import Output, Unit
 from schemas.curation import DuplicateSpec
@@ -106,6 +107,7 @@ def assign(lake: Lake, spec: SplitSetSpec) -> Assigned:
     """
     episodes = choose(lake, spec.where).episodes.sort("dataset", "key", "episode_id")
     check_columns(episodes, spec)
+    episodes = with_goals(Catalog(lake), episodes, [f for one in spec.factors for f in (one.factor, one.second)])
     before = stored(lake, spec.name)
     old = dict(before.filter(pl.col("spec_hash") == spec.hash).select("episode_id", "split").iter_rows())
     dropped = _copies(Catalog(lake), episodes, spec, old)

@@ -53,10 +53,6 @@ class CupSource:
             columns["action"] = np.diff(place, axis=0, append=place[-1:])
             frames = {"front": np.arange(len(t_ns), dtype=np.int32)}
             table = build_steps(self.contract(), t_ns, columns, language=TASK, frames=frames)
-            yield EpisodeDraft(
-                str(seed),
-                table,
-                (encode_h264("front", pictures, t_ns, round(self.hz), gop=4),),
-                success=seed % 2 == 0,
-                uri=self.uri,
-            )
+            about = {"scene": f"scene {seed % 3}", "object": ("red cup", "blue cup")[seed // 3 % 2]}
+            track = encode_h264("front", pictures, t_ns, round(self.hz), gop=4)
+            yield EpisodeDraft(str(seed), table, (track,), success=seed % 2 == 0, uri=self.uri, attributes=about)
