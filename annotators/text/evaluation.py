@@ -9,8 +9,11 @@ import numpy as np
 from annotators.base import Batch
 from annotators.evaluation import QualityReport, folds, not_measurable, ratio, verdict
 from annotators.text.draft import Draft, pick
+from annotators.text.evidence import evidence
 from annotators.text.verify.blind import Asked, blind_hits, place_p_value, within_hits
+from annotators.text.verify.derive import Truth
 from annotators.text.verify.round_trip import read_code
+from transforms.agreement import cohen_kappa
 from transforms.language.paraphrases import GRID
 from transforms.language.sequences import Act, ed_at_z, mine, violations
 from transforms.rotation import F64
@@ -21,13 +24,18 @@ if TYPE_CHECKING:
 Judged = Sequence[Sequence[Draft]]
 _STATE = "state the simulator or the robot recorded"
 EPSILON = 0.05
+LEAST_ROWS = 60
 
 
 def evaluate_text(annotator: "Text", batch: Batch) -> tuple[QualityReport, ...]:
     """Report on every kind that was asked for, and on no other."""
-    drafts = annotator.drafts(batch)
+    drafts, truth = annotator.drafts(batch), Truth(batch)
     parts = {"qa": questions, "rationale": rationales, "paraphrase": paraphrases, "anticipation": anticipation, "plan": plans}
     reports = [r for kind, measure in parts.items() if kind in annotator.config.kinds for r in measure(batch, drafts)]
+    if "qa" in annotator.config.kinds:
+        reports.append(agreement(batch, drafts, truth, annotator.config.moved_m))
+    if "rationale" in annotator.config.kinds:
+        reports.append(action_lift(batch, drafts, truth))
     if "implausible" in annotator.config.kinds:
         reports.append(negatives(annotator, batch, drafts))
     if "goal" in annotator.config.kinds:
@@ -76,29 +84,50 @@ def rationales(batch: Batch, drafts: Judged) -> Iterator[QualityReport]:
         return
     codes = [tuple(d.slots["code"]) for _, d in told]
     read = [read_code(d.text or "") for _, d in told]
-    back, gain = np.array([float(r == c) for r, c in zip(read, codes, strict=True)]), lift(codes, read)
+    back = np.array([float(r == c) for r, c in zip(read, codes, strict=True)])
     swapped = float(np.mean([codes[n - 1] == c for n, c in enumerate(codes)]))
     value, ci = _by_episode(batch, [e for e, _ in told], back)
     causal = float(np.mean([d.verdicts.get("causal", False) for _, d in told]))
     yield QualityReport(
         "rationale_round_trip", value, ci, len(batch.episodes), len(told), "all", {"another_row": swapped},
-        verdict(value >= 0.98 and causal == 1 and gain > 0), _STATE, "at least .98, none knowing the future, lift above 0",
-        {"causal": causal, "lift_nats": gain, "lift_nats_another_row": lift(codes, [*read[-1:], *read[:-1]])},
+        verdict(value >= 0.98 and causal == 1), _STATE, "at least .98, none knowing the future", {"causal": causal},
     )  # fmt: skip
 
 
-def lift(codes: Sequence[object], read: Sequence[object]) -> float:
-    """Return the mean of `log p(a | s, y) - log p(a | s)` (ActRe), nats.
+def action_lift(batch: Batch, drafts: Judged, truth: Truth) -> QualityReport:
+    """How much better the hand's movement is predicted with the rationale's words beside the state, held out; beside other rows' words."""
+    goal = "interval above 0, and not with another row's words"
+    told = [(e, d) for e, d in _of(batch, drafts, "rationale") if read_code(d.text or "") is not None]
+    if truth.hand is None or len(told) < LEAST_ROWS or len({e for e, _ in told}) < 3:
+        why = f"{len(told)} rationales of {len({e for e, _ in told})} episodes; {LEAST_ROWS} of 3 are needed"
+        return not_measurable("rationale_lift", why, goal)
+    place = {e: int(batch.starts[n]) for n, e in enumerate(batch.episodes)}
+    a, b = (np.array([place[e] + step for e, d in told for step in [at(d)]]) for at in (lambda d: d.first, lambda d: d.stop - 1))
+    state = np.concatenate([truth.hand[:, a], *(p[:, a] for _, p in sorted(truth.places.items()))]).T
+    moved, words = (truth.hand[:, b] - truth.hand[:, a]).T, np.array([read_code(d.text or "") for _, d in told], np.float64)
+    names = [e for e, _ in told]
+    own, other = evidence(state, words, moved, names), evidence(state, np.roll(words, len(words) // 2, axis=0), moved, names)
+    value, ci = _by_episode(batch, names, own.lift)
+    control, control_ci = _by_episode(batch, names, other.lift)
+    sure, fooled = ci is not None and ci[0] > 0, control_ci is None or control_ci[0] > 0
+    return QualityReport(
+        "rationale_lift", value, ci, len(set(names)), len(told), "folds of episodes", {"another_row": control}, verdict(sure and not fooled), _STATE,
+        goal, {"mse_state_cm2": own.without * 1e4, "mse_with_text_cm2": own.with_text * 1e4, "mse_with_another_row_cm2": other.with_text * 1e4},
+    )  # fmt: skip
 
-    `p(a | s, y)` gives what was read from the text .99 and shares the rest among the 27 movements; `p(a | s)` is how often a movement
-    occurs among the other rows, one added to each count.
-    """
-    count, rest = Counter(codes), 0.01 / 27
-    gains = [
-        np.log(0.99 + rest if r == c else rest) - np.log(count[c] / (len(codes) - 1 + 27))
-        for r, c in zip(read, codes, strict=True)
-    ]
-    return float(np.mean(gains))
+
+def agreement(batch: Batch, drafts: Judged, truth: Truth, moved_m: float) -> QualityReport:
+    """Cohen's kappa of the answers that segments and scenes gave, and those that raw state gives: two readers who know nothing of each other."""
+    rows = [(n, d) for n, some in enumerate(drafts) for d in some if d.kind == "qa" and "derived" in d.verdicts]
+    both = [(d, truth.answer(d, int(batch.starts[n]), int(batch.starts[n + 1]), moved_m)) for n, d in rows]
+    both = [(d, other) for d, other in both if other is not None and d.answer is not None]
+    if not both:
+        return not_measurable("qa_kappa", "no question that raw state answers too", "at least .7")
+    first, second = [f"{d.template}: {d.answer}" for d, _ in both], [f"{d.template}: {other}" for d, other in both]
+    value, mixed = cohen_kappa(first, second), cohen_kappa(first, [*second[1:], second[0]])
+    return QualityReport(
+        "qa_kappa", value, None, len(batch.episodes), len(both), "all", {"another_row": mixed}, verdict(value >= 0.7), _STATE, "at least .7"
+    )  # fmt: skip
 
 
 def paraphrases(batch: Batch, drafts: Judged) -> Iterator[QualityReport]:

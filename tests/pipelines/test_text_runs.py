@@ -79,6 +79,18 @@ def test_other_annotators_show_their_newest_run_alone(tmp_path: Path) -> None:
     assert Query(catalog).sql("SELECT DISTINCT annotator_fp FROM segments").height == 1
 
 
+def test_rationales_of_successes_and_failures_are_contrasted_by_sql(cups: Lake) -> None:
+    """ReAct meets ActRe: a binarised reward per rationale, from how its episode ended."""
+    write(cups, kinds=["rationale"])
+    rows = Query(Catalog(cups)).sql(
+        "SELECT t.episode_id, t.text, CASE WHEN e.success THEN 1 ELSE -1 END AS reward FROM text t "
+        "JOIN episodes e ON t.episode_id = e.episode_id WHERE t.kind = 'rationale' AND t.valid"
+    )
+    assert set(rows["reward"]) == {1, -1}
+    won = dict(Catalog(cups).latest("episodes").select("episode_id", "success").collect().iter_rows())
+    assert all((reward == 1) == won[episode] for episode, _, reward in rows.iter_rows())
+
+
 def worded(_system: str, facts: dict[str, Any]) -> str:
     if "question" in facts:
         return json.dumps({"question": f"Please tell: {facts['question'].lower()}"})

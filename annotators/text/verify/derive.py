@@ -29,17 +29,20 @@ class Truth:
 
     def derived(self, draft: Draft, start: int, stop: int, moved_m: float) -> bool:
         """Tell whether the answer of a question about an episode, steps `[start, stop)` of the batch, follows from the state."""
+        return draft.answer == self.answer(draft, start, stop, moved_m)
+
+    def answer(self, draft: Draft, start: int, stop: int, moved_m: float) -> str | None:
+        """Return the answer that the state gives to a question; None where it gives none to one of this kind."""
         a, last = start + draft.first, start + draft.stop - 1
         if draft.template == "nearest":
-            return draft.answer == self._nearest(a)
-        if draft.template == "gripper":
-            return self.grip is not None and (draft.answer == "open") == bool(
-                self.grip[a] - self.grip[start:stop].min() > self.grip[start:stop].max() - self.grip[a]
-            )
+            return self._nearest(a)
+        if draft.template == "gripper" and self.grip is not None:
+            span = self.grip[start:stop]
+            return "open" if self.grip[a] - span.min() > span.max() - self.grip[a] else "closed"
         if draft.template == "displaced":
             place = self.places[str(draft.slots["thing"])]
-            return (draft.answer == "yes") == bool(np.sqrt(((place[:, last] - place[:, start]) ** 2).sum()) > moved_m)
-        return False
+            return "yes" if np.sqrt(((place[:, last] - place[:, start]) ** 2).sum()) > moved_m else "no"
+        return None
 
     def shows(self, verb: str, noun: str, a: int, b: int) -> bool:
         """Tell whether the state shows an act during steps `[a, b]` of the batch: what must change changes."""

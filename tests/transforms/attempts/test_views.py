@@ -5,6 +5,7 @@ import math
 from collections import Counter
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -332,6 +333,27 @@ def test_mistakes_have_no_loss_and_need_an_answer():
     root = question()
     silent = root.child(**said("It is 41.", error=True))
     assert list(refinements(open_tree(table([root, silent, silent.child(**said("42", outcome=1.0))])))) == []
+
+
+def test_every_row_of_a_refinement_keeps_to_its_schema():
+    made = []
+    for task in ("sum", "product", "sum"):
+        root = question(task)
+        wrong = root.child(**said("It is 41.", error=True, detail={"n": len(made)}))
+        told = wrong.child(kind="agent", author="environment", turns=(Turn("tool", "no"),))
+        made += [root, wrong, told, told.child(**said("It is 42.", outcome=1.0, error=False))]
+    rows = view(open_tree(table(made)), "refine").to_pylist()
+    schema = {
+        "type": "object", "required": ["task", "messages", "loss_mask", "nodes"],
+        "properties": {
+            "task": {"enum": ["sum", "product"]}, "loss_mask": {"items": {"enum": [0, 1]}, "contains": {"const": 1}},
+            "messages": {"items": {"required": ["role", "content"], "properties": {"role": {"enum": ["user", "assistant", "tool"]}, "content": {"type": "string", "minLength": 1}}}},
+        },
+    }  # fmt: skip
+    for row in rows:
+        jsonschema.validate(row, schema)
+        assert len(row["messages"]) == len(row["loss_mask"]) == len(row["nodes"])
+    assert len({row["task"] for row in rows}) == 2, "distinct environments"
 
 
 def test_choices_have_one_right_option_anywhere():
