@@ -82,19 +82,21 @@ class Room:
         sizes = [_aligned(math.prod(shape) * dtype.itemsize) for _, shape, dtype, _ in plan]
         memory = np.empty(sum(sizes), np.uint8) if pool is None else pool.take(sum(sizes))
         self._data: dict[str, npt.NDArray[Any]] = {}
+        self._laid: dict[str, npt.NDArray[Any]] = {}  # pictures, channels last
         start = 0
         for (key, shape, dtype, turned), size in zip(plan, sizes, strict=True):
             array = memory[start : start + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
             self._data[key] = np.moveaxis(array, -1, -3) if turned else array
+            if turned:
+                self._laid[key] = array
             start += size
         self._texts = [*TEXTS, *(s.key for s in slots if s.dtype == "string")]
         self._samples: list[Mapping[str, Any]] = [{}] * count
         self._targets: list[Mapping[str, npt.NDArray[Any]]] = [{}] * count
-        self._pictures = [s.key for s in slots if s.channels_last]
 
     def targets(self, row: int) -> dict[str, npt.NDArray[Any]]:
-        """Return where the pictures of `row` may be decoded to, [3, H, W] or [K, 3, H, W] per key."""
-        found = self._targets[row] = {key: self._data[key][row] for key in self._pictures}
+        """Return where the pictures of `row` may be decoded to, [H, W, 3] or [K, H, W, 3] per key."""
+        found = self._targets[row] = {key: array[row] for key, array in self._laid.items()}
         return found
 
     def place(self, row: int, sample: Mapping[str, Any]) -> None:

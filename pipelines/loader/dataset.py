@@ -13,10 +13,9 @@ from pipelines.loader.collate import Collate, TooLargeError, layout
 from pipelines.loader.drawn import Drawn
 from pipelines.loader.episode import EpisodeView, episode_view
 from pipelines.loader.locate import Located, Locator
-from pipelines.loader.pictures import Blocks
 from pipelines.loader.pool import Pool
-from pipelines.loader.ring import RING_BYTES, BlockRing
-from pipelines.loader.samples import Sample, SampleReader, Span
+from pipelines.loader.ring import RING_BYTES, BlockRing, Blocks
+from pipelines.loader.samples import Sample, SampleReader
 from pipelines.mixture.index import Index, Split
 from pipelines.mixture.plan import Order, rank_slice
 from schemas.errors import UsageError
@@ -47,6 +46,7 @@ class MixtureDataset(Dataset[Sample]):
     ) -> None:
         self.reader, self.index, self.order, self.drawn = reader, index, order, drawn or Drawn()
         self.split: Split = split
+        self._once = not index.is_weighted  # every step is drawn once per epoch
         self.collate = Collate(layout(reader.fields.values(), reader.image_size))
         self.locator = Locator(index, order, split)
 
@@ -68,18 +68,15 @@ class MixtureDataset(Dataset[Sample]):
             memory: recycled by the caller; None: new.
         """
         found = self.locator(positions)
-        blocks: Mapping[Span, Blocks] = {}
-        if memory is not None and memory.ring is not None:
-            blocks = self.reader.decode_blocks(dict.fromkeys(map(self._span, found)), memory.ring, memory.blocks)
         if self.collate.fixed:
             room = self.collate.room(len(found), memory.batches if memory else None)
             for row, one in enumerate(found):
-                room.place(row, self._read(one, room.targets(row), blocks))
+                room.place(row, self._read(one, room.targets(row), self._blocks(one, memory)))
             try:
                 return room.batch()
             except TooLargeError:
                 pass  # a contract understates a size; the batch is made to measure, as below
-        return self.collate([self._read(one, None, blocks) for one in found])
+        return self.collate([self._read(one, None, self._blocks(one, memory)) for one in found])
 
     def loader(
         self,
@@ -122,14 +119,19 @@ class MixtureDataset(Dataset[Sample]):
         batches = self.batches(batch_size, rank=rank, world=world, resume=resume, drop_last=drop_last)
         return Loader(self, batches, threads, threads + 1 if ahead is None else ahead, ring_bytes)
 
-    def _span(self, found: Located) -> Span:
-        return (found.row, *self.locator.span(found))
+    def _blocks(self, found: Located, memory: Memory | None) -> Blocks | None:
+        """Return the decoded pictures that a sample shares with its neighbours, where the order has it near them."""
+        if memory is None or memory.ring is None:
+            return None
+        ring, pool = memory.ring, memory.blocks
+        span = self.locator.span(found)
+        return ring.span((found.number, *span), lambda: self.reader.blocks(found.row, *span, ring, pool, once=self._once))
 
-    def _read(self, found: Located, into: Mapping[str, Any] | None = None, blocks: Mapping[Span, Blocks] | None = None) -> Sample:
-        own = blocks.get(self._span(found)) if blocks else None
+    def _read(self, found: Located, into: Mapping[str, Any] | None = None, blocks: Blocks | None = None) -> Sample:
         elsewhere = partial(self._elsewhere, found.source)
-        sample = self.reader.read(found.row, found.step, into, own, found.position, elsewhere)
-        return sample | {"index": found.position} | self.drawn.of_draw(found)
+        sample = self.reader.read(found.row, found.step, into, blocks, found.position, elsewhere)
+        sample["index"] = found.position
+        return sample | own if (own := self.drawn.of_draw(found)) else sample
 
     def _elsewhere(self, source: int, unit: float) -> tuple[EpisodeView, str, int]:
         row, step = self.locator.anywhere(source, unit)

@@ -113,6 +113,11 @@ class EpisodeView:
         return found
 
     @cached_property
+    def shots(self) -> dict[Any, Any]:
+        """What decodes this episode's cameras, kept by `pipelines.loader.pictures`."""
+        return {}
+
+    @cached_property
     def _windows(self) -> dict[Any, Window | int]:
         """Per offsets, latency and rule: every step's window, or how often one was asked for."""
         return {}

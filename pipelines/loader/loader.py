@@ -14,7 +14,7 @@ from pipelines.loader.prefetch import Batch, prefetch
 from pipelines.loader.ring import BlockRing
 from schemas.errors import UsageError
 
-BLOCKS_KEPT = 4  # pieces of memory of each size that wait for the next block; one is given back before another is taken
+KEPT = 1 << 20  # unused pieces of memory of each size: blocks never take more than their ring's bytes
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Loader:
         # Windows of several instants make a block's pictures a few more than its steps.
         ring = BlockRing(min(self.ring_bytes, needed + needed // 8)) if self.decodes_once else None
         # Beyond `ahead`, the consumer holds one batch, and one more while it asks for the next.
-        return Memory(Pool(self.ahead + 2, pinned=pinned), Pool(BLOCKS_KEPT), ring)
+        return Memory(Pool(self.ahead + 2, pinned=pinned), Pool(KEPT), ring)
 
     def state(self) -> Mapping[str, Any]:
         """Return what `resume` needs to go on after the batch that was given last."""

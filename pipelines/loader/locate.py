@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.mixture.index import Index, IndexRow, Split
 from pipelines.mixture.plan import Order, Plan
 
-KNOWN_ROWS = 1 << 14  # index rows kept as Python values
+KNOWN_ROWS = 1 << 14  # index rows and spans kept as Python values
 RUN_STEPS = 32  # a sequential pass decodes this many steps together
 
 
@@ -32,6 +32,7 @@ class Locator:
         self.index, self.order = index, order
         self.split: Split = split
         self._rows: dict[int, IndexRow] = {}
+        self._spans: dict[tuple[int, int], tuple[int, int]] = {}
 
     def __call__(self, positions: Sequence[int]) -> list[Located]:
         """Return where the samples at `positions` lie.
@@ -59,8 +60,13 @@ class Locator:
         if not run:
             return 0, steps
         if isinstance(self.order, Plan):  # whose runs count items, not steps
-            begin = found.item // run * run
-            return self.index.steps_between(found.number, begin, begin + run)
+            key = (found.number, found.item // run)
+            known = self._spans.get(key)
+            if known is None:
+                if len(self._spans) >= KNOWN_ROWS:
+                    self._spans.clear()
+                known = self._spans[key] = self.index.steps_between(found.number, key[1] * run, (key[1] + 1) * run)
+            return known
         first = found.step // run * run
         return first, min(first + run, steps)
 

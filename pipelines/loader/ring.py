@@ -1,14 +1,15 @@
-"""Decoded blocks: where an order stays near, a run of steps is decoded once and serves every sample anchored in it.
+"""Decoded blocks: where an order stays near, each picture is decoded once and serves every sample that shows it.
 
-Threads share one ring and the work of filling it: each decodes what no other has begun, and waits only for what is left. Which
-pictures a sample gets never depends on it; only how often they are decoded does.
+A block decodes a picture when the first sample asks for it, along with those its codec gives with it, and lets it go after the last
+one: of a window read in random order, half is in memory at most. Threads share one ring. Which pictures a sample gets never depends on
+it; only how often they are decoded does.
 """
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,92 +17,186 @@ import numpy.typing as npt
 from schemas.errors import CorruptMediaError
 
 RING_BYTES = 256 << 20
-type Load = Callable[[], "Block"]
+type Picture = npt.NDArray[np.uint8]  # [H, W, 3]
+type Blocks = Mapping[str, "Block"]  # by key of the sample
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Pictures uint8[n, H, W, 3] of one camera, and the place of each frame among them."""
+class Store(Protocol):
+    """Decodes the pictures of one camera of one episode, and keeps them in whatever form is cheapest to show again."""
 
-    pictures: npt.NDArray[np.uint8]
-    places: dict[int, int]
+    def decode(self, frames: Sequence[int], out: Sequence[Picture]) -> None:
+        """Write frames (in any order, repeats allowed) to `out`."""
+        ...
 
-    def copy(self, frames: list[int], out: npt.NDArray[np.uint8]) -> bool:
-        """Copy frames to uint8[len(frames), H, W, 3]; False, and nothing copied, if one is not here."""
-        places = [self.places.get(f, -1) for f in frames]
-        if min(places) < 0:
-            return False
-        if all(b - a == 1 for a, b in pairwise(places)):
-            np.copyto(out, self.pictures[places[0] : places[-1] + 1])
-        else:
-            for target, place in zip(out, places, strict=True):
-                np.copyto(target, self.pictures[place])
-        return True
+    def keep(self, frames: Sequence[int], places: Mapping[int, Picture], wanted: Callable[[int], bool]) -> dict[int, Any]:
+        """Decode ascending frames and return those that are `wanted` again.
+
+        Args:
+            frames: to decode.
+            places: where some of them are to be shown at once.
+            wanted: whether a frame will be asked for again.
+        """
+        ...
+
+    def show(self, kept: Any, out: Picture) -> None:
+        """Write what `keep` returned for a frame."""
+        ...
+
+    def size(self, kept: Any) -> int:
+        """Return the bytes that it takes."""
+        ...
 
 
 @dataclass(slots=True)
-class _Entry:
-    done: threading.Event = field(default_factory=threading.Event)
-    block: Block | None = None
+class Block:
+    """Pictures of one camera that the samples anchored in one span share.
+
+    Attributes:
+        ring: it belongs to.
+        store: decodes.
+        units: per frame, the frames that are decoded along with it, ascending, itself included.
+        uses: per frame, how often samples will still show it; None: nobody knows, so pictures stay until others need the room.
+    """
+
+    ring: "BlockRing"
+    store: Store
+    units: Mapping[int, Sequence[int]]
+    uses: Counter[int] | None
+    _kept: dict[int, Any] = field(default_factory=dict[int, Any])
+    _busy: dict[int, threading.Event] = field(default_factory=dict[int, threading.Event])
+    _broken: set[int] = field(default_factory=set[int])
+    _gone: bool = False
+
+    def copy(self, frames: Sequence[int], out: npt.NDArray[np.uint8]) -> None:
+        """Write frames to uint8[len(frames), H, W, 3].
+
+        Raises:
+            CorruptMediaError: one of these frames cannot be decoded, whatever else the block holds.
+        """
+        done = self._decode_missing(frames, out)
+        left: list[int] = []
+        for place, frame in enumerate(frames):
+            if frame in done:
+                if done[frame] != place:
+                    out[place] = out[done[frame]]
+                continue
+            kept = self._waited(frame)
+            if kept is None:
+                left.append(place)
+            else:
+                self.store.show(kept, out[place])
+        if left:  # it was let go for others, or its unit is broken though it may be sound itself
+            self.store.decode([frames[p] for p in left], [out[p] for p in left])
+        self._used(frames, len(left))
+
+    def drop(self) -> int:
+        """Keep no picture from here on, and return how many bytes they took. Only under the ring's lock."""
+        self._gone = True  # some thread may still be reading through it
+        size = sum(map(self.store.size, self._kept.values()))
+        self._kept.clear()
+        return size
+
+    @property
+    def over(self) -> bool:
+        """Whether no sample will ask again."""
+        return self.uses is not None and not self.uses
+
+    def _decode_missing(self, frames: Sequence[int], out: npt.NDArray[np.uint8]) -> dict[int, int]:
+        """Decode what nobody has begun; return the frames that are in their place already, and the place."""
+        with self.ring.lock:
+            mine = self._claim(frames)
+            if not mine:
+                return {}
+            begun = threading.Event()
+            self._busy |= dict.fromkeys(mine, begun)
+        places = {f: p for p, f in enumerate(frames) if f in mine}
+        shown = Counter(frames)
+        kept: dict[int, Any] = {}
+        try:
+            kept = self.store.keep(mine, {f: out[p] for f, p in places.items()}, lambda f: self._again(f, shown[f]))
+            return places
+        except CorruptMediaError:
+            self._broken.update(mine)
+            return {}
+        finally:
+            with self.ring.lock:
+                kept = {} if self._gone else kept
+                self._kept |= kept
+                for frame in mine:
+                    del self._busy[frame]
+                self.ring.decoded += len(mine)
+                self.ring.grow(self, sum(map(self.store.size, kept.values())))
+            begun.set()
+
+    def _claim(self, frames: Iterable[int]) -> list[int]:
+        """Return the units of the frames that are neither here nor on their way. Only under the ring's lock."""
+        known = (self._kept, self._busy, self._broken)
+        mine: dict[int, None] = {}
+        for frame in frames:
+            if not any(frame in where for where in known):
+                unit = self.units.get(frame, (frame,))
+                mine |= dict.fromkeys(f for f in unit if f == frame or (self._again(f, 0) and not any(f in w for w in known)))
+        return sorted(mine)
+
+    def _again(self, frame: int, now: int) -> bool:
+        return self.uses is None or self.uses[frame] > now
+
+    def _waited(self, frame: int) -> Any:
+        busy = self._busy.get(frame)
+        if busy is not None:
+            busy.wait()
+        return self._kept.get(frame)
+
+    def _used(self, frames: Sequence[int], decoded: int) -> None:
+        with self.ring.lock:
+            self.ring.decoded += decoded
+            if self.uses is None:
+                return
+            for frame in frames:
+                if self.uses[frame] > 1:
+                    self.uses[frame] -= 1
+                    continue
+                del self.uses[frame]  # a Counter does not mind if it is gone already
+                if frame in self._kept:
+                    self.ring.bytes -= self.store.size(self._kept.pop(frame))
 
 
 class BlockRing:
-    """The blocks read last, up to `budget` bytes; the least recently used goes first."""
+    """The blocks of the spans read last, up to `budget` bytes of pictures; those of the least recently used span go first.
+
+    Attributes:
+        bytes: that pictures take now.
+        most: that they ever took.
+        decoded: number of pictures decoded so far.
+        lock: guards everything but decoding and copying.
+    """
 
     def __init__(self, budget: int = RING_BYTES) -> None:
-        self.budget, self.bytes, self.loads = budget, 0, 0
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        self._largest = 0
+        self.budget, self.bytes, self.most, self.decoded = budget, 0, 0, 0
+        self.lock = threading.Lock()
+        self._spans: OrderedDict[Hashable, Blocks] = OrderedDict()
 
-    def gather(self, wanted: Iterable[tuple[Hashable, Load]]) -> dict[Hashable, Block]:
-        """Return the blocks called by these keys, decoded with their `load` where they are not here yet; corrupt ones are left out.
+    def span(self, key: Hashable, make: Callable[[], Blocks]) -> Blocks:
+        """Return the blocks of a span, made by `make` if they are not here."""
+        with self.lock:
+            found = self._spans.get(key)
+            if found is not None:
+                self._spans.move_to_end(key)
+                return found
+        made = make()
+        with self.lock:
+            return self._spans.setdefault(key, made)
 
-        A sample may be sound although its block is not, so the caller then decodes just what the sample needs. What other threads
-        are decoding already is waited for last, when nothing is left to do here.
-        """
-        found: dict[Hashable, _Entry] = {}
-        for key, load in wanted:
-            entry, mine = self._claim(key)
-            if mine:
-                self._load(key, entry, load)
-            found[key] = entry
-        for entry in found.values():
-            entry.done.wait()
-        return {key: entry.block for key, entry in found.items() if entry.block is not None}
-
-    def _claim(self, key: Hashable) -> tuple[_Entry, bool]:
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is not None:
-                self._entries.move_to_end(key)
-                return entry, False
-            self._make_room(self._largest)  # before it is needed, so that its memory is there to be used again
-            entry = self._entries[key] = _Entry()
-            self.loads += 1
-            return entry, True
-
-    def _load(self, key: Hashable, entry: _Entry, load: Load) -> None:
-        try:
-            entry.block = load()
-        except CorruptMediaError:
-            return  # stays, so that nobody tries again
-        except BaseException:
-            with self._lock:
-                self._entries.pop(key, None)
-            raise
-        finally:
-            entry.done.set()
-        size = entry.block.pictures.nbytes
-        with self._lock:
-            self.bytes += size
-            self._largest = max(self._largest, size)
-            self._make_room(0)
-
-    def _make_room(self, size: int) -> None:
-        for key in list(self._entries):
-            if self.bytes + size <= self.budget or len(self._entries) == 1:
-                return
-            if self._entries[key].done.is_set():  # never one that is being decoded
-                gone = self._entries.pop(key).block
-                self.bytes -= gone.pictures.nbytes if gone else 0
+    def grow(self, by: Block, size: int) -> None:
+        """Count the bytes that a block has come to hold, and let go of others where they are too many. Only under the lock."""
+        self.bytes += size
+        self.most = max(self.most, self.bytes)
+        for key in list(self._spans):
+            blocks = self._spans[key].values()
+            if not all(block.over for block in blocks):
+                if self.bytes <= self.budget:
+                    break
+                if any(block is by for block in blocks):
+                    continue
+            self.bytes -= sum(block.drop() for block in blocks)
+            del self._spans[key]

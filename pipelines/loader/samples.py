@@ -1,6 +1,6 @@
 """One step of one episode becomes a sample: plain numpy arrays and strings under LeRobot's names."""
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from functools import partial
@@ -15,9 +15,9 @@ from pipelines.loader.cached import CachedRows
 from pipelines.loader.episode import EpisodeView, episode_view
 from pipelines.loader.fields import OBSERVATION, Field
 from pipelines.loader.goals import Elsewhere, draw_aim, entries_of, next_window, numbers, td_chunk
-from pipelines.loader.pictures import Blocks, Pictures, fit
+from pipelines.loader.pictures import Pictures, Shots, fit
 from pipelines.loader.pool import Pool
-from pipelines.loader.ring import Block, BlockRing, Load
+from pipelines.loader.ring import Block, BlockRing, Blocks
 from pipelines.mixture.index import IndexRow
 from schemas.goals import GoalSpec, TdSpec
 from schemas.mixture import DropoutSpec, Match
@@ -25,8 +25,7 @@ from transforms.dropout import dropped, without_past
 from transforms.windows import SECOND, Window, fill_edges
 
 type Sample = dict[str, Any]
-type Targets = Mapping[str, npt.NDArray[Any]] | None
-type Span = tuple[IndexRow, int, int]
+type Targets = Mapping[str, npt.NDArray[Any]] | None  # [H, W, 3] or [K, H, W, 3], the way decoders write
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +85,8 @@ class SampleReader:
         Args:
             row: the episode.
             step: of the episode.
-            into: per key, where its pictures may be decoded to; used, and itself returned, where the shape is right.
-            blocks: decoded pictures per key, as `decode_blocks` returns them for a span.
+            into: per key, where its pictures may be decoded to, channels last; used, and itself returned, where the shape is right.
+            blocks: pictures that this sample shares with others, as `blocks` returns them for its span.
             draw: number of the draw; with the episode and the step it seeds what a sample draws at random.
             elsewhere: finds goals in other episodes; needed only where the spec asks for them.
         """
@@ -171,31 +170,21 @@ class SampleReader:
                 self._field(sample, view, field, found, step, into, None)
         sample |= {k: v for k, v in numbers(view, step, aim, chunk).items() if seen or not k.startswith("goal.")}
 
-    def decode_blocks(self, spans: Iterable[Span], ring: BlockRing, pool: Pool) -> dict[Span, Blocks]:
-        """Return every picture that samples anchored in `spans` can show, each decoded once for as long as the ring keeps it.
+    def blocks(self, row: IndexRow, first: int, stop: int, ring: BlockRing, pool: Pool, *, once: bool) -> Blocks:
+        """Return the blocks of every picture that samples anchored in a span can show.
 
         Args:
-            spans: an index row and the steps `[first, stop)` counted from its first.
-            ring: keeps blocks, one per span and camera; several threads may fill it together.
-            pool: memory for new ones.
+            row: of the index.
+            first: first step of the span, counted from the row's first.
+            stop: first step after it.
+            ring: shared by every thread.
+            pool: memory for pictures.
+            once: whether every step is drawn once.
         """
-        wanted: dict[Hashable, Load] = {}
-        named: list[tuple[Span, str, Hashable]] = []
-        for span in spans:
-            row, first, stop = span
-            view = episode_view(self.lake, row.dataset, row.shard, row.episode_id)
-            cut = row.first_row - view.first_row
-            for one in self.fields[row.dataset]:
-                if one.kind == "picture" and one.at == "step":
-                    key = (row.episode_id, one.key, first + cut, stop + cut)
-                    wanted[key] = partial(self.pictures.block, view, one, first + cut, stop + cut, pool)
-                    named.append((span, one.key, key))
-        blocks = ring.gather(wanted.items())
-        found: dict[Span, dict[str, Block]] = {}
-        for span, field_key, key in named:
-            if key in blocks:
-                found.setdefault(span, {})[field_key] = blocks[key]
-        return {**found}
+        view = episode_view(self.lake, row.dataset, row.shard, row.episode_id)
+        cut = row.first_row - view.first_row
+        cameras = [f for f in self.fields[row.dataset] if f.kind == "picture" and f.at == "step"]
+        return {f.key: self.pictures.block(view, f, (first + cut, stop + cut), ring, pool, once=once) for f in cameras}
 
     def _feature(self, sample: Sample, view: EpisodeView, field: Field, found: Window) -> None:
         rows, is_pad = found.rows, found.is_pad
@@ -223,33 +212,36 @@ class SampleReader:
         self, sample: Sample, view: EpisodeView, field: Field, found: Window, into: npt.NDArray[Any] | None, block: Block | None
     ) -> None:
         """Decode to `into`, where it has the right shape, else to memory of the sample's own."""
-        frames, is_pad = view.frames(field.name)[found.rows], found.is_pad
-        whole_window = field.edge != "mask" and int(frames.min()) >= 0
-        seen = is_pad if whole_window else _shown(frames, is_pad, field)
+        shots, is_pad = self.pictures.shots(view, field.name), found.is_pad
+        rows = view.frames(field.name)[found.rows]
+        frames: list[int] = rows.tolist()
+        whole_window = field.edge != "mask" and min(frames) >= 0
+        seen = is_pad if whole_window else _shown(rows, is_pad, field)
         if not whole_window and not seen.any():
             return
-        shape = (len(frames), *self.pictures.shape(view, field.name))
-        target = None
-        if into is not None:
-            target = (into if field.offsets_ns is not None else into[None]).transpose(0, 2, 3, 1)
+        shape = (len(frames), *shots.shape)
+        target = into if into is None or field.offsets_ns is not None else into[None]
         fits = target is not None and target.shape == shape
         whole = target if target is not None and fits else np.empty(shape, np.uint8)
         if whole_window:
-            self._decode(view, field.name, frames, whole, block)
+            _decode(shots, frames, whole, block)
         else:
             images = np.empty((int(seen.sum()), *shape[1:]), np.uint8)
-            self._decode(view, field.name, frames[seen], images, block)
+            _decode(shots, rows[seen].tolist(), images, block)
             whole[seen], whole[~seen] = images, 0
             is_pad = is_pad | ~seen
-        _emit(sample, field, whole, is_pad)
         if fits:
+            _emit_values(sample, field, whole, is_pad)
             sample[field.key] = into
+        else:
+            _emit(sample, field, whole, is_pad)
 
-    def _decode(
-        self, view: EpisodeView, camera: str, frames: npt.NDArray[np.int32], out: npt.NDArray[Any], block: Block | None
-    ) -> None:
-        if block is None or not block.copy(frames.tolist(), out):
-            self.pictures.decode(view, camera, frames, out)
+
+def _decode(shots: Shots, frames: Sequence[int], out: npt.NDArray[Any], block: Block | None) -> None:
+    if block is None:
+        shots.decode(frames, list(out))
+    else:
+        block.copy(frames, out)
 
 
 def _stay(view: EpisodeView, dataset: str, step: int, _: float) -> tuple[EpisodeView, str, int]:

@@ -1,7 +1,7 @@
 """What a decoding backend is."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,23 @@ class Backend(Protocol):
         Raises:
             CorruptMediaError: the decoder fails, shows another size, or never shows a wanted frame.
         """
+        ...
+
+
+@runtime_checkable
+class Holds(Protocol):
+    """A backend that can keep decoded pictures in its own form, and convert them to RGB as often as they are wanted."""
+
+    def hold(self, track: Track, frames: Sequence[int]) -> list[Any]:
+        """Decode `frames` (ascending, each once), not yet rotated.
+
+        Raises:
+            CorruptMediaError: as in `Backend.decode`.
+        """
+        ...
+
+    def show(self, track: Track, held: Any, into: RGB) -> None:
+        """Write one of them to a uint8[height, width, 3] of the header's size."""
         ...
 
 

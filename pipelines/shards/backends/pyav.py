@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from av.codec.context import Flags
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from pipelines.shards.backends.base import RGB, wrong_size
+from pipelines.shards.backends.swscale import Converter
 from pipelines.shards.track import Track
 from schemas.errors import CorruptMediaError
 
@@ -38,41 +39,73 @@ class PyAvBackend:
 
     def decode(self, track: Track, frames: Sequence[int], into: Sequence[RGB], *, fast: bool) -> None:  # noqa: ARG002
         """Feed each packet once, jumping ahead only where a later keyframe allows it; `fast` changes nothing."""
-        if not frames:
-            return
-        decoder, reformatter = _decoder(track), _reformatter(track, into[0])
-        decoder.flush_buffers()
-        ready: dict[int, Any] = {}
-        size, how = (track.info.header.height, track.info.header.width), _conversion(track, into[0])
-        fed, flushed, last = -1, False, track.info.rows  # rows below `fed` have been given to the decoder
-        for frame, place in zip(frames, into, strict=True):
-            row = int(track.row_of[frame])
-            key = int(track.key_row[row])
-            if fed < 0 or key > fed:
-                if fed >= 0:
-                    decoder.flush_buffers()
-                ready, fed, flushed = {}, key, False
-            try:
-                while frame not in ready:
-                    if fed < last:
-                        packet = av.Packet(track.packet(fed))
-                        packet.pts = int(track.frame[fed])
-                        shown = decoder.decode(packet)
-                        fed += 1
-                    elif not flushed:
-                        shown, flushed = decoder.decode(None), True
-                    else:
-                        raise track.corrupt(frame, f"the decoder never shows it (its packet is row {row})")
-                    ready |= {f.pts: f for f in shown}
-            except av.error.FFmpegError as error:
-                raise track.corrupt(frame, str(error)) from error
-            picture = ready[frame]
+        for place, picture in zip(into, _decoded(track, frames), strict=True):
+            self.show(track, picture, place)
+
+    def hold(self, track: Track, frames: Sequence[int]) -> list[Any]:
+        """Keep pictures as the decoder made them: half the memory of RGB, and converting one costs little more than copying it."""
+        return list(_decoded(track, frames))
+
+    def show(self, track: Track, held: Any, into: RGB) -> None:
+        """Convert to RGB, in place where that can be."""
+        header = track.info.header
+        if into.shape[:2] == (held.height, held.width):
+            wanted = (held.format.name, held.width, held.height, header.colour_space)
+            converter: Converter = _kept("converters", wanted, lambda: Converter(held, _colours(track)))
+            if converter.usable and converter.into(held, into):
+                return
+        into[...] = _pixels(_reformatter(track, into).reformat(held, **_conversion(track, into)))
+
+
+def _decoded(track: Track, frames: Sequence[int]) -> Iterator[Any]:
+    """Yield the pictures of `frames` (ascending, each once) as the decoder gives them."""
+    if not frames:
+        return
+    decoder = _decoder(track)
+    decoder.flush_buffers()
+    ready: dict[int, Any] = {}
+    fed, flushed, last = -1, False, track.info.rows  # rows below `fed` have been given to the decoder
+    for frame in frames:
+        row = int(track.row_of[frame])
+        key = int(track.key_row[row])
+        if fed < 0 or key > fed:
+            if fed >= 0:
+                decoder.flush_buffers()
+            ready, fed, flushed = {}, key, False
+        try:
+            while frame not in ready:
+                if fed < last:
+                    packet = av.Packet(track.packet(fed))
+                    packet.pts = int(track.frame[fed])
+                    shown = decoder.decode(packet)
+                    fed += 1
+                elif not flushed:
+                    shown, flushed = decoder.decode(None), True
+                else:
+                    raise track.corrupt(frame, f"the decoder never shows it (its packet is row {row})")
+                for picture in shown:
+                    ready[picture.pts] = picture
+        except av.error.FFmpegError as error:
+            raise track.corrupt(frame, str(error)) from error
+        picture = ready.pop(frame)
+        if ready:
             ready = {n: f for n, f in ready.items() if n > frame}
-            if picture.is_corrupt:
-                raise track.corrupt(frame, "the decoder marks it corrupt")
-            if (picture.height, picture.width) != size:
-                raise wrong_size(track, frame, picture.height, picture.width)
-            place[...] = _pixels(reformatter.reformat(picture, **how))
+        yield _sound(track, frame, picture)
+
+
+def _sound(track: Track, frame: int, picture: Any) -> Any:
+    header = track.info.header
+    if picture.is_corrupt:
+        raise track.corrupt(frame, "the decoder marks it corrupt")
+    if (picture.height, picture.width) != (header.height, header.width):
+        raise wrong_size(track, frame, picture.height, picture.width)
+    return picture
+
+
+def _colours(track: Track) -> tuple[int, int] | None:
+    """Return the numbers that tell swscale the colour space of a stream, and the one to read it by; None: its default is right."""
+    space = COLOUR_SPACES.get(track.info.header.colour_space)
+    return None if space is None else (int(space), int(Colorspace.ITU601))
 
 
 def _conversion(track: Track, place: RGB) -> dict[str, Any]:
@@ -83,8 +116,8 @@ def _conversion(track: Track, place: RGB) -> dict[str, Any]:
     header, how = track.info.header, {"format": "rgb24"}
     if place.shape[:2] != (header.height, header.width):
         how |= {"width": place.shape[1], "height": place.shape[0], "interpolation": Interpolation.AREA}
-    if header.colour_space in COLOUR_SPACES:
-        how |= {"src_colorspace": COLOUR_SPACES[header.colour_space], "dst_colorspace": Colorspace.ITU601}
+    if colours := _colours(track):
+        how |= {"src_colorspace": colours[0], "dst_colorspace": colours[1]}
     return how
 
 

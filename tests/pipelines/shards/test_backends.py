@@ -3,17 +3,21 @@
 import threading
 from dataclasses import replace
 
+import av
 import cv2
 import numpy as np
 import pytest
 import simplejpeg
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from pipelines.doctor import examine
-from pipelines.shards.backends import container
+from pipelines.shards.backends import container, pyav, swscale
+from pipelines.shards.backends.base import Holds
 from pipelines.shards.backends.images import SimpleJpegBackend
 from pipelines.shards.backends.measured import Speed, measure_speeds, remember, remembered
 from pipelines.shards.backends.probe import probe_tracks
 from pipelines.shards.backends.registry import BACKENDS, VARIABLE, backend_for, choice, load_backend
+from pipelines.shards.backends.swscale import Converter
 from pipelines.shards.check import as_track
 from pipelines.shards.decode import decode_rgb
 from pipelines.shards.demux import demux
@@ -183,6 +187,38 @@ def test_colours_do_not_depend_on_what_the_thread_decoded_before():
     shown_by(load_backend("pyav"), other, frames)
     assert np.array_equal(shown_by(load_backend("pyav"), plain, frames), before)
     assert np.array_equal(shown_by(load_backend("pyav"), colourful, [1]), usual)
+
+
+@pytest.mark.parametrize("form", ["yuv420p", "yuvj420p", "yuv444p", "yuv422p", "yuv420p10le", "gray"])
+def test_pictures_are_converted_in_place_as_pyav_converts_them(form):
+    """Every bit is that of PyAV's converter, nothing beside the picture is touched, and odd widths are left to PyAV."""
+    rng = np.random.default_rng(0)
+    for width, height in ((64, 64), (640, 31), (48, 50), (50, 48)):
+        picture = av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), np.uint8), format="rgb24").reformat(
+            format=form
+        )
+        for colours in (None, (int(Colorspace.ITU709), int(Colorspace.ITU601))):
+            told = dict(zip(("src_colorspace", "dst_colorspace"), colours, strict=True)) if colours else {}
+            wanted = pyav._pixels(VideoReformatter().reformat(picture, format="rgb24", **told))
+            memory = np.full(3 * width * height + 256, 77, np.uint8)
+            start = -memory.ctypes.data % 16 + 64
+            place, converter = memory[start : start + wanted.size].reshape(wanted.shape), Converter(picture, colours)
+            assert converter.into(picture, place) == converter.usable == (width % 16 == 0 and swscale._libraries() is not None)
+            assert np.array_equal(place, wanted if converter.usable else np.full_like(wanted, 77))
+            assert (memory[:start] == 77).all()
+            assert (memory[start + wanted.size :] == 77).all()
+            assert not converter.into(picture, memory[start + 1 :][: wanted.size].reshape(wanted.shape))
+
+
+def test_held_pictures_are_those_that_are_decoded():
+    track, backend = video(), load_backend("pyav")
+    assert isinstance(backend, Holds)
+    assert not isinstance(SimpleJpegBackend(), Holds)
+    held = backend.hold(track, [1, 4, 7])
+    into = np.zeros((64, 64, 3), np.uint8)
+    for frame, picture in reversed(list(zip([1, 4, 7], held, strict=True))):
+        backend.show(track, picture, into)
+        assert np.array_equal(into, decode_rgb(track, [frame])[0])
 
 
 def test_containers_are_kept_by_identity_and_bounded(monkeypatch):
