@@ -33,7 +33,9 @@ from pipelines.cli import (
     record,
     standardize,
     top,
+    train_controller,
     train_depth,
+    train_gaze,
     train_lam,
     train_tokenizer,
     verify,
@@ -65,7 +67,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, train_depth, train_lam, annotate, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, train_depth, train_gaze, train_lam, annotate, train_controller, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 
