@@ -22,10 +22,12 @@ ANNOTATORS = Registry(
         "motion_corrections": "annotators.motion.corrections:MotionCorrections",
         "object_points": "annotators.traces.objects:ObjectPoints",
         "picture_quality": "annotators.pictures.picture_quality:PictureQuality",
+        "predicted_gaze": "annotators.gaze.predicted:PredictedGaze",
         "pseudo_gaze": "annotators.gaze.pseudo:PseudoGaze",
         "segments": "annotators.segments.segments:Segments",
         "text": "annotators.text.text:Text",
         "trace": "annotators.traces.trace:Trace",
+        "triplets": "annotators.triplets.triplets:Triplets",
     },
 )
 

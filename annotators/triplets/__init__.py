@@ -1,0 +1,1 @@
+"""Minimal-change triplets: a picture, what was done, and the picture afterwards."""

@@ -1,0 +1,138 @@
+"""Where the robot is in a picture: by a simulator's segmentation, else as a capsule around its projected hand, else only whether it is back.
+
+Segmentation names no robot. Its values are told apart by when they move: what comes to new places while every thing with a known pose
+stands still is the robot.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotators.base import Batch
+from annotators.clips import Clip
+from annotators.motion.read import read_slots
+from annotators.motion.source import MotionSource, find_source
+from annotators.traces.hand import hand_source, read_hand
+from annotators.traces.objects import MASK
+from annotators.traces.views import View, open_view
+from annotators.triplets.config import TripletsConfig
+from annotators.triplets.things import Poses
+from schemas.contract import Camera
+from transforms.grid import BOOL
+from transforms.rotation import F64
+
+STILL_M, STILL_RAD = 0.002, 0.02  # a thing that moves less than this from one mask to the next stands still
+NEW_SHARE, NEW_PX = 0.3, 8  # of its area, and at least so many pixels: what the robot newly covers while all things stand still
+
+
+@dataclass(frozen=True, slots=True)
+class Robot:
+    """One episode's robot.
+
+    Attributes:
+        masks: with `values`, its segmentation; None where there is none.
+        values: of the robot in there.
+        view: of a calibrated camera, with `tip`; None: not known.
+        tip: float64[3, T] metres; None where no hand is measured.
+        joints: float64[D, T] radians, of robots that tell no hand.
+        opening: float64[T] of the gripper, 1 open; None where there is none.
+    """
+
+    masks: Clip | None = None
+    values: tuple[int, ...] = ()
+    view: View | None = None
+    tip: F64 | None = None
+    joints: F64 | None = None
+    opening: F64 | None = None
+
+    def at(self, step: int, config: TripletsConfig) -> BOOL | None:
+        """Return where it is in the picture of a step, bool[H, W] at any size; None where that is not known."""
+        if self.masks is not None and self.values:
+            return self._segmented(step)
+        if self.view is not None and self.tip is not None and np.isfinite(self.tip[:, step]).all():
+            return arm_capsule(self.view, self.tip[:, step], step, config)
+        return None
+
+    def is_back(self, a: int, b: int, config: TripletsConfig) -> bool:
+        """Tell whether it is at step `b` where it was at `a`; true of those that tell nothing, a person's hand say."""
+        if self.tip is not None:
+            return bool(np.linalg.norm(self.tip[:, b] - self.tip[:, a]) <= config.home_m)
+        if self.joints is not None:
+            return bool(np.abs(self.joints[:, b] - self.joints[:, a]).max() <= config.home_rad)
+        return True
+
+    def opened(self, a: int, b: int) -> float | None:
+        """Return how much its gripper opened from step `a` to `b`."""
+        return None if self.opening is None else float(self.opening[b] - self.opening[a])
+
+    def _segmented(self, step: int) -> BOOL:
+        clip = self.masks
+        assert clip is not None
+        after = int(np.clip(np.searchsorted(clip.step, step), 0, len(clip) - 1))
+        before = max(after - 1, 0) if clip.step[after] > step else after
+        return np.isin(clip.pictures[before], self.values) | np.isin(clip.pictures[after], self.values)
+
+
+def find_robots(batch: Batch, camera: Camera, poses: list[Poses], config: TripletsConfig) -> list[Robot]:
+    """Return what is known of the robot in every episode of a batch, as seen by `camera`."""
+    source, hand = find_source(batch.contract, "proprio"), hand_source(batch.contract)
+    limbs = read_hand(batch, hand, (0.0, 0.0, 0.0)) if hand is not None else None
+    joints = _joints(batch, source) if limbs is None and source is not None else None
+    found: list[Robot] = []
+    for at in range(len(batch.episodes)):
+        rows = slice(int(batch.starts[at]), int(batch.starts[at + 1]))
+        known: dict[str, Any] = {}
+        if limbs is not None:
+            known["tip"], known["opening"] = limbs.tip[:, rows], None if limbs.opening is None else limbs.opening[rows]
+            view = open_view(batch, at, camera, np.empty((3, 0)), "calibrated") if camera.width and camera.height else ""
+            known["view"] = view if isinstance(view, View) else None
+        elif joints is not None:
+            known["joints"] = joints[:, rows]
+        clips = batch.clips.get(MASK + camera.name) if config.masks else None
+        if clips is not None and len(clips[at]) and poses[at].place:
+            known["masks"], known["values"] = clips[at], robot_values(clips[at], poses[at])
+        found.append(Robot(**known))
+    return found
+
+
+def robot_values(clip: Clip, poses: Poses) -> tuple[int, ...]:
+    """Return the values of a segmentation that are the robot: they come to new places while everything with a pose stands still."""
+    seen: dict[int, BOOL] = {}
+    gained, area = defaultdict[int, int](int), defaultdict[int, list[int]](list)
+    for n, picture in enumerate(clip.pictures):
+        still = n > 0 and poses.still(int(clip.step[n - 1]), int(clip.step[n]), STILL_M, STILL_RAD)
+        for value in np.unique(picture[picture > 0]).tolist():
+            here = picture == value
+            area[value].append(int(here.sum()))
+            before = seen.get(value)
+            if before is not None and still:
+                gained[value] += int((here & ~before).sum())
+            seen[value] = here if before is None else before | here
+    return tuple(v for v in sorted(gained) if gained[v] >= max(NEW_SHARE * float(np.median(area[v])), NEW_PX))
+
+
+def arm_capsule(view: View, tip: F64, step: int, config: TripletsConfig) -> BOOL:
+    """Return the picture of a capsule from the hand upwards, bool[H, W] at the contract's size; nothing where it is behind the camera."""
+    import cv2
+
+    width, height = view.camera.width, view.camera.height
+    image = np.zeros((height, width), np.uint8)
+    pose = view.pose(step)
+    assert pose is not None
+    points = np.stack([tip, tip + np.array([0.0, 0.0, config.reach_m]), tip + config.arm_m * pose[:3, 0]], 1)
+    pixels, ahead = view.track(points, step)
+    if ahead.all() and np.abs(pixels).max() < 1e5:
+        radius = max(round(float(np.hypot(*(pixels[:, 2] - pixels[:, 0])))), 1)
+        hand, wrist = (tuple(np.round(pixels[:, k]).astype(int).tolist()) for k in (0, 1))
+        cv2.line(image, hand, wrist, 1, 2 * radius)
+        cv2.circle(image, hand, radius, 1, -1)
+    return image > 0
+
+
+def _joints(batch: Batch, source: MotionSource) -> F64 | None:
+    if source.joint_slot is None:
+        return None
+    values, finite, _ = read_slots(batch, source)
+    return np.where(finite, values[source.joint_slot], np.nan)
