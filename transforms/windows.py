@@ -87,6 +87,39 @@ def delayed_window(
     return Window(found.rows, found.is_pad, np.where(found.is_pad, 0, found.staleness_ns + late_ns))
 
 
+def signal_window(
+    t_ns: I64,
+    instants_ns: npt.ArrayLike,
+    offsets_ns: npt.ArrayLike,
+    *,
+    end_ns: int,
+    late_ns: int = 0,
+    oldest_ns: int | None = None,
+) -> Window:
+    """Resolve windows over a signal that keeps a clock of its own: zero-order hold, strictly causal.
+
+    At the instant `t + o` the latest sample with `t_k + late_ns <= t + o` counts, and its staleness is `t + o - t_k`. An entry is
+    padding where there is no such sample yet, where it is older than `oldest_ns`, or where the instant lies at or after `end_ns`. Its row
+    then is 0, or whichever would have been shown, and its staleness 0.
+
+    Args:
+        t_ns: int64[N], times of the samples, rising (equal times allowed: the last of them counts), N >= 1.
+        instants_ns: int64[n], times of the anchors on the same clock.
+        offsets_ns: int[K], wanted instants relative to the anchors'.
+        end_ns: first instant after the episode.
+        late_ns: how long after its capture a sample is known.
+        oldest_ns: the greatest staleness allowed; None: any.
+    """
+    wanted = np.asarray(instants_ns, np.int64).reshape(-1, 1) + np.asarray(offsets_ns, np.int64).reshape(1, -1)
+    found = t_ns.searchsorted(wanted - late_ns, side="right") - 1
+    rows = np.maximum(found, 0)
+    staleness = wanted - t_ns[rows]
+    is_pad = (found < 0) | (wanted >= end_ns)
+    if oldest_ns is not None:
+        is_pad |= staleness > oldest_ns
+    return Window(rows, is_pad, np.where(is_pad, 0, staleness))
+
+
 def whole_anchors(t_ns: I64, offsets_ns: npt.ArrayLike, *, hold_ns: int, match: Literal["hold", "nearest"]) -> tuple[int, int]:
     """Return the anchors `[start, stop)` whose window has no padding; equal numbers where there is none."""
     is_pad = window(t_ns, np.arange(len(t_ns)), offsets_ns, hold_ns=hold_ns, match=match).is_pad

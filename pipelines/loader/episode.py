@@ -11,13 +11,22 @@ import pyarrow as pa
 from catalog.lake import Lake
 from pipelines.loader.fields import Field
 from pipelines.shards.reader import Shard, open_shard
+from schemas.errors import UsageError
 from schemas.mixture import Match
 from transforms.columns import feature_array
-from transforms.windows import Window, delayed_window, drawn_delay_ns, period_ns
+from transforms.windows import Window, delayed_window, drawn_delay_ns, period_ns, signal_window
 
 OPEN_EPISODES = 1024  # views hold no pixels and no packets, only mapped arrays
 READ_OFTEN = 4  # samples of an episode after which its windows are resolved for all steps at once
 WINDOW_ENTRIES = 4096  # most entries of such a table: 17 bytes each, for every open episode
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Samples of one stream: times int64[N] on the episode clock, rising, and values float32[N, D]."""
+
+    t_ns: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -98,6 +107,49 @@ class EpisodeView:
             late += drawn_delay_ns(field.delays_ns or field.delay_ns, self.episode_id, step, draw)
         found = delayed_window(self.t_ns, [step], offsets, hold_ns=self.period_ns, match=match, late_ns=late)
         return Window(found.rows[0], found.is_pad[0], found.staleness_ns[0])
+
+    def signal(self, stream: str) -> Signal | None:
+        """Return the samples of a stream that have values; None: there are none.
+
+        Raises:
+            UsageError: they differ in width, so that no window over them has a shape.
+        """
+        if stream not in self._signals:
+            self._signals[stream] = self._read_signal(stream)
+        return self._signals[stream]
+
+    def look_at(self, field: Field, signal: Signal, step: int) -> Window:
+        """Resolve the window of a stream's field around `step`; arrays of the result are [K]."""
+        end = int(self.t_ns[-1]) + self.period_ns
+        found = signal_window(
+            signal.t_ns,
+            self.t_ns[step],
+            field.offsets_ns or (0,),
+            end_ns=end,
+            late_ns=field.latency_ns,
+            oldest_ns=field.oldest_ns,
+        )
+        return Window(found.rows[0], found.is_pad[0], found.staleness_ns[0])
+
+    def _read_signal(self, stream: str) -> Signal | None:
+        table = self.shard.episode_streams(self.episode_id)
+        mine = table.filter(pa.compute.equal(table.column("stream").cast(pa.string()), stream))
+        mine = mine.filter(pa.compute.is_valid(mine.column("values")))
+        if not len(mine):
+            return None
+        lists, times = mine.column("values").combine_chunks(), mine.column("t_ns").to_numpy()
+        widths = np.unique(lists.value_lengths().to_numpy())
+        if len(widths) > 1:
+            raise UsageError(
+                f"stream {stream} of {self.episode_id} has samples of {widths[0]} to {widths[-1]} values, so no window over it has a "
+                "shape; leave it out of windows.streams, or ingest it as several streams"
+            )
+        values, order = lists.flatten().to_numpy(zero_copy_only=False), np.argsort(times, kind="stable")
+        return Signal(times[order], values.reshape(len(times), -1)[order].astype(np.float32))
+
+    @cached_property
+    def _signals(self) -> dict[str, Signal | None]:
+        return {}
 
     def _every_window(self, offsets: tuple[int, ...], late_ns: int, match: Match) -> Window | None:
         """Return the windows of every step, [T, K], once an episode is read often enough that resolving them together pays."""

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal
 
-from schemas.contract import Camera, Contract, Feature
+from schemas.contract import Camera, Contract, Feature, Stream
 from schemas.errors import UsageError
 from schemas.goals import GoalSpec
-from schemas.mixture import Edge, WindowSpec
+from schemas.mixture import Edge, StreamSpec, WindowSpec
 from transforms.dropout import CONDITIONS
 from transforms.windows import chunk_offsets, to_ns
 
 type Windows = WindowSpec | Mapping[str, Sequence[float]]
-IMAGES, OBSERVATION = "observation.images.", "observation."
+IMAGES, OBSERVATION, STREAM = "observation.images.", "observation.", "stream."
 TD_NUMBERS = {"td.steps": "int64", "td.reward": "float32", "td.discount": "float32", "td.success": "bool"}
 NOT_RGB = ("depth", "segmentation")
 
@@ -24,9 +24,9 @@ class Field:
 
     Attributes:
         key: its name, LeRobot's way.
-        kind: a number or string per step, an RGB picture, integer masks, the age of another field, a number of
-            the sample's own, what an annotator said, or what the draw says of itself.
-        name: of the feature or camera in the contract.
+        kind: a number or string per step, an RGB picture, integer masks, a signal on its own clock, the age of another field, a
+            number of the sample's own, what an annotator said, or what the draw says of itself.
+        name: of the feature, camera or stream in the contract.
         dtype: numpy name, or `string`.
         shape: without time; pictures are (3, H, W), 0 where the contract does not say.
         offsets_ns: instants relative to the anchor; None: the anchor alone, without a time axis.
@@ -36,12 +36,14 @@ class Field:
         latency_ns: how long after its capture a value is known.
         delay_ns: largest further delay, drawn per sample.
         delays_ns: what that delay is drawn from; empty: any from 0 to the largest.
-        at: whose window it is: the anchor's, the goal's, or that of the end of the chunk of temporal-difference learning.
+        at: whose window it is: the anchor's, the goal's, that of the end of the chunk of temporal-difference learning, or one over a
+            stream's own clock.
+        oldest_ns: of a stream, the greatest age that is not padding.
         ahead_ns: how far after the anchor it certainly looks, whatever its offsets.
     """
 
     key: str
-    kind: Literal["feature", "picture", "masks", "staleness", "number", "annotation", "drawn"]
+    kind: Literal["feature", "picture", "masks", "stream", "staleness", "number", "annotation", "drawn"]
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -52,8 +54,9 @@ class Field:
     latency_ns: int = 0
     delay_ns: int = 0
     delays_ns: tuple[int, ...] = ()
-    at: Literal["step", "goal", "next"] = "step"
+    at: Literal["step", "goal", "next", "stream"] = "step"
     ahead_ns: int = 0
+    oldest_ns: int | None = None
 
     @property
     def is_late(self) -> bool:
@@ -77,14 +80,15 @@ def fields_of(contract: Contract, windows: Windows, keys: Sequence[str] | None =
     hidden |= {IMAGES + c.name for c in contract.cameras if c.privileged or c.role in NOT_RGB}
     wanted = [f for f in _every(contract) if (f.key not in hidden if keys is None else f.key in keys)]
     found = [_with_offsets(f, contract, windows) for f in wanted]
+    found += _streams(contract, windows, keys)
     late = [_staleness(f) for f in found if _tells_staleness(f, windows)]
     return (*found, *late, *(_towards(found, contract, windows) if isinstance(windows, WindowSpec) else ()))
 
 
 def reach_of(fields: Iterable[Field]) -> tuple[int, ...]:
-    """Return every instant that some field may look at, in nanoseconds around the anchor, sorted."""
+    """Return every instant of the steps' clock that some field may look at, in nanoseconds around the anchor, sorted."""
     seen: set[int] = {0}
-    for field in fields:
+    for field in (f for f in fields if f.at != "stream"):
         for offset in field.offsets_ns or (0,):
             seen |= {offset - field.latency_ns, offset - field.latency_ns - field.delay_ns, field.ahead_ns}
     return tuple(sorted(seen))
@@ -96,8 +100,10 @@ def check_keys(contracts: Iterable[Contract], windows: Windows, keys: Sequence[s
     Raises:
         UsageError: `keys` or `windows` names such a key; the message gives the nearest ones.
     """
-    known = sorted({f.key for contract in contracts for f in _every(contract)})
+    every = list(contracts)
+    known = sorted({f.key for c in every for f in _every(c)} | {STREAM + s.name for c in every for s in c.streams})
     named = [*(keys or ()), *(windows.latency_s if isinstance(windows, WindowSpec) else windows)]
+    named += [STREAM + name for name in windows.streams] if isinstance(windows, WindowSpec) else []
     for key in named:
         if key not in known:
             near = get_close_matches(key, known, 3, 0.5)
@@ -118,6 +124,26 @@ def _camera_field(camera: Camera) -> Field:
     if camera.role in NOT_RGB:
         return Field(key, "masks", camera.name, "int32", (1, camera.height, camera.width))
     return Field(key, "picture", camera.name, "uint8", (3, camera.height, camera.width))
+
+
+def _streams(contract: Contract, windows: Windows, keys: Sequence[str] | None) -> list[Field]:
+    """Return the streams of a contract that `windows` asks for; a stream that names no values is as wide as its samples are."""
+    if isinstance(windows, WindowSpec):
+        asked: Mapping[str, StreamSpec] = windows.streams
+    else:
+        asked = {k.removeprefix(STREAM): StreamSpec(tuple(v)) for k, v in windows.items() if k.startswith(STREAM)}
+    found = [s for s in contract.streams if s.name in asked]
+    seen = [s for s in found if (not s.privileged if keys is None else STREAM + s.name in keys)]
+    return [_stream_field(s, asked[s.name]) for s in seen]
+
+
+def _stream_field(stream: Stream, spec: StreamSpec) -> Field:
+    latency, *offsets = to_ns((spec.latency_s, *spec.offsets_s)).tolist()
+    oldest = None if spec.oldest_s is None else int(to_ns((spec.oldest_s,))[0])
+    return Field(
+        STREAM + stream.name, "stream", stream.name, "float32", (len(stream.names),), tuple(offsets), latency_ns=latency,
+        at="stream", oldest_ns=oldest,
+    )  # fmt: skip
 
 
 def _with_offsets(field: Field, contract: Contract, windows: Windows) -> Field:
@@ -155,7 +181,7 @@ def _relative(field: Field, contract: Contract) -> tuple[bool, ...]:
 
 def _tells_staleness(field: Field, windows: Windows) -> bool:
     asked = isinstance(windows, WindowSpec) and windows.staleness
-    return field.dtype != "string" and (field.is_late or (asked and field.key.startswith(OBSERVATION)))
+    return field.dtype != "string" and (field.kind == "stream" or field.is_late or (asked and field.key.startswith(OBSERVATION)))
 
 
 def _staleness(field: Field) -> Field:

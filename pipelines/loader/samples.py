@@ -97,6 +97,8 @@ class SampleReader:
             "frame_index": step, "timestamp": float(view.t_ns[step]) / SECOND,
         }  # fmt: skip
         for group in self.groups[row.dataset]:
+            if group[0].at == "stream":
+                _signal(sample, view, group, step)
             if group[0].at != "step":
                 continue
             found = view.look(group[0], step, self.match, draw)
@@ -244,6 +246,19 @@ def _decode(shots: Shots, frames: Sequence[int], out: npt.NDArray[Any], block: B
         block.copy(frames, out)
 
 
+def _signal(sample: Sample, view: EpisodeView, group: Sequence[Field], step: int) -> None:
+    """Add the window over one stream; entries that are padding are zero, because the value that fills an edge may be one of the future."""
+    signal = view.signal(group[0].name)
+    if signal is None:
+        return
+    found = view.look_at(group[0], signal, step)
+    for field in group:
+        stale = field.kind == "staleness"
+        values = (found.staleness_ns / SECOND).astype(np.float32) if stale else signal.values[found.rows]
+        values[found.is_pad] = 0
+        _emit_values(sample, field, values, found.is_pad)
+
+
 def _stay(view: EpisodeView, dataset: str, step: int, _: float) -> tuple[EpisodeView, str, int]:
     """Stand in for another episode where a reader is used by itself."""
     return view, dataset, step
@@ -252,7 +267,8 @@ def _stay(view: EpisodeView, dataset: str, step: int, _: float) -> tuple[Episode
 def _grouped(fields: tuple[Field, ...]) -> tuple[tuple[Field, ...], ...]:
     groups: dict[Any, list[Field]] = {}
     for one in fields:
-        groups.setdefault((one.at, one.offsets_ns, one.latency_ns, one.delay_ns), []).append(one)
+        stream = one.name if one.at == "stream" else ""
+        groups.setdefault((one.at, one.offsets_ns, one.latency_ns, one.delay_ns, stream), []).append(one)
     return tuple(map(tuple, groups.values()))
 
 

@@ -36,6 +36,34 @@ class DropoutSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """A window over a signal that keeps a clock of its own: force, sound features, gaze, joint logs.
+
+    Each instant shows the latest sample known by then (zero-order hold), never a later one.
+
+    Attributes:
+        offsets_s: instants relative to the anchor step's time.
+        latency_s: how long after its capture a sample is known.
+        oldest_s: an older sample is padding; None: however old.
+    """
+
+    offsets_s: tuple[float, ...]
+    latency_s: float = 0.0
+    oldest_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.offsets_s, str) or not isinstance(self.offsets_s, Sequence) or not self.offsets_s:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"windows.streams: offsets_s is {self.offsets_s!r}; give at least one offset in seconds")
+        for offset in self.offsets_s:
+            number("windows.streams: offsets_s", offset, -math.inf, math.inf, "a list of offsets in seconds")
+        object.__setattr__(self, "offsets_s", tuple(float(o) for o in self.offsets_s))
+        number("windows.streams: latency_s", self.latency_s, 0, math.inf, "seconds, 0 or more")
+        if self.oldest_s is not None:
+            number("windows.streams: oldest_s", self.oldest_s, 0, math.inf, "seconds, 0 or more")
+        as_floats(self, "latency_s", "oldest_s")
+
+
+@dataclass(frozen=True, slots=True)
 class WindowSpec:
     """What a sample holds around its anchor step, in seconds.
 
@@ -59,6 +87,7 @@ class WindowSpec:
         td: show a chunk of temporal-difference learning as `td.*` and `next.<key>`, towards the goal where there is one, else of the
             recorded rewards; None: none.
         dropout: conditions that some samples do without; None: none.
+        streams: per signal with a clock of its own, a window over it, shown as `stream.<name>` with `_is_pad` and `_staleness_s`.
     """
 
     observation_s: tuple[float, ...] = ()
@@ -74,6 +103,7 @@ class WindowSpec:
     td: TdSpec | None = None
     dropout: DropoutSpec | None = None
     vision_delays_s: tuple[float, ...] = ()
+    streams: Mapping[str, StreamSpec] = field(default_factory=dict[str, StreamSpec])
 
     def __post_init__(self) -> None:
         if isinstance(self.observation_s, str) or not isinstance(self.observation_s, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -95,6 +125,7 @@ class WindowSpec:
                 "windows.dropout.goal drops a goal that windows.goal does not ask for; add [windows.goal] or remove it"
             )
         as_floats(self, "action_horizon_s", "action_past_s", "action_hz", "vision_delay_s")
+        object.__setattr__(self, "streams", dict(sorted(self.streams.items())))
 
     def _check_lateness(self) -> None:
         if not isinstance(self.latency_s, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -118,4 +149,8 @@ def build_windows(raw: Any) -> WindowSpec:
     kinds: dict[str, Any] = {"goal": GoalSpec, "td": TdSpec, "dropout": DropoutSpec}
     if isinstance(raw, Mapping):
         raw = {k: build(kinds[k], v, f"windows.{k}") if k in kinds and v is not None else v for k, v in raw.items()}
+        if (streams := raw.get("streams")) is not None:
+            if not isinstance(streams, Mapping):
+                raise UsageError(f"windows.streams is {streams!r}; give a table [windows.streams.NAME] for each signal")
+            raw["streams"] = {k: build(StreamSpec, v, f"windows.streams.{k}") for k, v in streams.items()}
     return build(WindowSpec, raw, "windows")

@@ -13,6 +13,7 @@ from transforms.windows import (
     drawn_delay_ns,
     fill_edges,
     period_ns,
+    signal_window,
     to_ns,
     whole_anchors,
     window,
@@ -119,6 +120,29 @@ def test_a_late_signal_is_what_was_known(clock, data, match, late):
     if match == "hold":  # nothing is used before it is known
         slack = min(SLACK_NS, hold // 4)
         assert all(age >= late - slack for age, pad in zip(ages, found.is_pad[0], strict=True) if not pad)
+
+
+@given(clock=clocks, data=st.data(), late=st.integers(0, SECOND), oldest=st.none() | st.integers(0, SECOND))
+@settings(max_examples=200, deadline=None, database=None)
+def test_a_signal_on_its_own_clock_matches_the_definition_and_never_looks_ahead(clock, data, late, oldest):
+    """Every sample at a time, from the definition: the latest one known by then, not too old, inside the episode."""
+    clock = clock if data.draw(st.booleans()) else np.sort(np.concatenate([clock, clock[::2]]))  # equal times happen
+    anchors = data.draw(st.lists(st.integers(-SECOND, 12 * SECOND), min_size=1, max_size=4))
+    offsets = data.draw(st.lists(st.integers(-2 * SECOND, SECOND), min_size=1, max_size=5))
+    offsets += [int(clock[k]) - anchors[0] + late + d for k in (0, -1) for d in (-1, 0, 1)]
+    end = int(clock[-1]) + data.draw(st.integers(-SECOND, SECOND))
+    found = signal_window(clock, anchors, offsets, end_ns=end, late_ns=late, oldest_ns=oldest)
+    for n, anchor in enumerate(anchors):
+        for k, offset in enumerate(offsets):
+            instant = anchor + offset
+            known = [row for row, t in enumerate(clock.tolist()) if t + late <= instant]
+            age = instant - int(clock[known[-1]]) if known else 0
+            pad = not known or instant >= end or (oldest is not None and age > oldest)
+            assert found.is_pad[n, k] == pad
+            assert found.staleness_ns[n, k] == (0 if pad else age)
+            if not pad:
+                assert found.rows[n, k] == known[-1]
+                assert clock[found.rows[n, k]] + late <= instant
 
 
 @given(clock=clocks, data=st.data(), match=st.sampled_from(["hold", "nearest"]))
