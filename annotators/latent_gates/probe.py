@@ -71,7 +71,7 @@ def ridge_probe(features: npt.NDArray[np.floating], action: F64, episode: I64, n
     """
     found, target = np.zeros(action.shape), np.zeros(action.shape)
     for fit, check, test in _parts(episode, names):
-        x, y = _standard(features, fit), _standard(action, fit)
+        x, y = standard(features, fit), standard(action, fit)
         weights = _best_ridge(x[fit], y[fit], x[check], y[check])
         found[test], target[test] = _with_one(x[test]) @ weights, y[test]
     return _read(found, target, episode, len(names))
@@ -81,9 +81,27 @@ def ridge_predictions(features: npt.NDArray[np.floating], target: F64, episode: 
     """Return what ridge regression says of `target` float64[n, a] in its own units, each episode predicted from others."""
     found = np.zeros(target.shape)
     for fit, check, test in _parts(episode, names):
-        x = _standard(features, fit)
+        x = standard(features, fit)
         found[test] = _with_one(x[test]) @ _best_ridge(x[fit], target[fit], x[check], target[check])
     return found
+
+
+def ridge_predict(x: F64, y: F64, fit: BOOL) -> F64:
+    """Return what ridge regression fitted to some rows says of all, float64[n, a]; its strength is decided by leaving rows out in turn.
+
+    The left-out error of a ridge has a closed form: each residual over one minus its leverage.
+    """
+    given = _with_one(x)
+    left, values, right = np.linalg.svd(given[fit], full_matrices=False)
+    best, found = np.inf, np.zeros((given.shape[1], y.shape[1]))
+    for r in RIDGES:
+        shrink = values / (values**2 + r * fit.sum())
+        weights = right.T @ (shrink[:, None] * (left.T @ y[fit]))
+        leverage = (left**2 * (values * shrink)).sum(1)
+        error = float(np.square((y[fit] - given[fit] @ weights) / np.maximum(1 - leverage, 1e-9)[:, None]).sum())
+        if error < best:
+            best, found = error, weights
+    return given @ found
 
 
 def network_probe(
@@ -103,7 +121,7 @@ def network_probe(
     """
     found, target = np.zeros(action.shape), np.zeros(action.shape)
     for fit, check, test in _parts(episode, names):
-        x, y = _standard(features, fit), _standard(action, fit)
+        x, y = standard(features, fit), standard(action, fit)
         weights = _best_ridge(x[fit], y[fit], x[check], y[check])
         line = _with_one(x) @ weights
         more = fit_network(x[fit], (y - line)[fit], x[check], (y - line)[check], width, rounds)
@@ -193,8 +211,8 @@ def _best_ridge(x: F64, y: F64, x_check: F64, y_check: F64) -> F64:
     return min(tries, key=lambda w: float(np.square(x_check @ w - y_check).sum()))
 
 
-def _standard(values: npt.NDArray[np.floating], fit: BOOL) -> F64:
-    """Shift and scale by the fitted rows; columns that do not vary there become 0."""
+def standard(values: npt.NDArray[np.floating], fit: BOOL) -> F64:
+    """Return features [n, f] shifted and scaled by the fitted rows, float64; columns that do not vary there become 0."""
     data = values.astype(np.float64)
     scale = data[fit].std(0)
     varies = scale > 1e-9 * np.maximum(np.abs(data[fit]).max(0), 1e-12)
