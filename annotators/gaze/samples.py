@@ -78,6 +78,8 @@ def read_samples(batch: Batch, episode: int, source: GazeSource, config: GazeCon
     known = np.isfinite(ray).all(0) if source.kind in ANGULAR else np.isfinite(xy).all(1)
     confidence = np.full(len(t_ns), np.nan) if source.confidence is None else values[:, source.confidence]
     known &= ~(confidence < config.least_confidence)
+    if source.worn is not None:
+        known &= ~(values[:, source.worn] <= 0)
     known &= _counted(batch, name, source, t_ns)
     sigma = np.full(len(t_ns), np.nan)
     if source.bounds:

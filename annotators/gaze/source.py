@@ -41,6 +41,7 @@ class GazeSource:
         depth: column of the distance in metres, or three of a place in millimetres; empty where nothing measured it.
         bounds: columns low, high of pitch and of yaw, 95 % intervals; empty where there are none.
         confidence: column; None where the device states none.
+        worn: column, 0 where the device was not on a head; None where it does not say so beside its gaze.
         beside: other signals that are read along.
         camera: None where no camera looks where the head does.
     """
@@ -51,6 +52,7 @@ class GazeSource:
     depth: tuple[int, ...]
     bounds: tuple[int, ...]
     confidence: int | None
+    worn: int | None
     beside: tuple[str, ...]
     camera: Camera | None
 
@@ -79,9 +81,9 @@ def find_gaze(contract: Contract, config: GazeConfig) -> GazeSource | str:
     if kind == "pixels" and (camera is None or not camera.width or not camera.height):
         return "no_picture_size"
     have = {s.name for s in contract.streams}
-    confidence = stream.names.index("confidence") if "confidence" in stream.names else None
+    confidence, worn = (stream.names.index(n) if n in stream.names else None for n in ("confidence", "worn"))
     beside = tuple(n for n in BESIDE if n in have)
-    return GazeSource(stream, kind, point, _depth(stream), _bounds(stream), confidence, beside, camera)
+    return GazeSource(stream, kind, point, _depth(stream), _bounds(stream), confidence, worn, beside, camera)
 
 
 def _is_gaze(name: str) -> bool:

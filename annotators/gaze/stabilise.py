@@ -12,6 +12,7 @@ import numpy.typing as npt
 from annotators.clips import Clip
 from annotators.gaze.samples import Samples
 from transforms.grid import I64, SECOND
+from transforms.optical_flow import dense_flow, grey
 from transforms.rotation import F64
 from transforms.spread import spread
 
@@ -64,12 +65,8 @@ def picture_motion(clip: Clip, wanted: I64 | None = None) -> PictureMotion:
     near = near if wanted is None else np.intersect1d(near, wanted)
     pairs = near[spread(len(near), MOST_PAIRS)] if len(near) else near
     flow = np.zeros((len(pairs), *clip.pictures.shape[1:3], 2), np.float32)
-    if len(pairs):
-        import cv2
-
-        for row, at in enumerate(pairs.tolist()):
-            before, after = (cv2.cvtColor(clip.pictures[at + o], cv2.COLOR_RGB2GRAY) for o in (0, 1))
-            flow[row] = cv2.calcOpticalFlowFarneback(before, after, flow[row], 0.5, 3, 15, 3, 5, 1.1, 0)
+    for row, at in enumerate(pairs.tolist()):
+        flow[row] = dense_flow(grey(clip.pictures[at]), grey(clip.pictures[at + 1]))
     return PictureMotion(clip.t_ns[pairs], clip.t_ns[pairs + 1], flow)
 
 

@@ -19,7 +19,7 @@ from schemas.shards import STREAMS, steps_schema
 from transforms.projection import project, unproject
 
 SECOND = 1_000_000_000
-LEAD_S = 0.7  # the hand is at a block so long after the eyes
+LEAD_S = 0.9  # the hand is at a block so long after the eyes
 COLOURS = {"red": (220, 40, 40), "green": (40, 200, 60), "blue": (50, 70, 230)}
 FISHEYE624 = (-0.03, 0.1, -0.07, 0.012, 0.002, -0.0005, 5e-4, -3e-4, 2e-4, -1e-5, -3e-4, 2e-5)
 

@@ -1,0 +1,252 @@
+"""The network that predicts gaze: four stages of convolutions per picture, a transformer over pictures and places, a map out of it.
+
+What it says is added to the logarithm of where people usually looked, so it starts from that prior and learns what pictures add. One
+spec describes model and training; weights are safetensors with the spec beside them.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annotators.gaze.labels import U8
+from annotators.gaze.pseudo import PSEUDO
+from annotators.gaze.recorded import RECORDED
+from schemas.errors import UsageError
+from transforms.gaze.maps import F32
+from transforms.grid import I64
+
+FORMAT = "cotrain-gaze"
+CELL = 4  # pixels of a picture per cell of a map
+DEEP = 16  # pixels per place of the transformer
+
+
+@dataclass(frozen=True, slots=True)
+class GazeNetSpec:
+    """How the model is built and trained.
+
+    Attributes:
+        side: pixels of the square that pictures are stretched to; the map has a quarter of it.
+        frames: pictures it sees, the present one last.
+        hz: how many of them per second.
+        width: channels of the first stage; the fourth has eight times as many.
+        dim: of the transformer.
+        layers: of the transformer.
+        heads: of each.
+        steps: of training.
+        batch: windows per step.
+        rate: learning rate of AdamW, rising over a twentieth of the steps, then falling along a cosine.
+        decay: weight decay.
+        sigma_cells: spread of a label, cells of the map.
+        soft: weight of the distance between the map's mean and the label.
+        least_crop: training sees crops of at least this share of each side, mirrored half of the time; gaze moves along.
+        labels: `recorded`, or `pseudo_intent` for robots; never both.
+        seed: of everything random.
+    """
+
+    side: int = 128
+    frames: int = 8
+    hz: float = 4.0
+    width: int = 32
+    dim: int = 384
+    layers: int = 4
+    heads: int = 6
+    steps: int = 4000
+    batch: int = 32
+    rate: float = 5e-4
+    decay: float = 0.05
+    sigma_cells: float = 1.5
+    soft: float = 0.1
+    least_crop: float = 0.7
+    labels: str = RECORDED
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built.
+
+        Raises:
+            UsageError: names the field.
+        """
+        if self.side < 2 * DEEP or self.side % DEEP:
+            raise UsageError(f"side={self.side} must be a multiple of {DEEP}, at least {2 * DEEP}")
+        if self.dim % self.heads:
+            raise UsageError(f"dim={self.dim} must be a multiple of heads={self.heads}")
+        for name in ("frames", "width", "layers", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}={getattr(self, name)} must be 1 or more")
+        if not self.hz > 0 or not self.sigma_cells > 0 or not 0 < self.least_crop <= 1:
+            raise UsageError("hz and sigma_cells must be above 0, least_crop in 0..1")
+        if self.labels not in (RECORDED, PSEUDO):
+            raise UsageError(f"labels={self.labels!r} must be {RECORDED!r} or {PSEUDO!r}")
+
+    @property
+    def grid(self) -> int:
+        """Cells of the map, either way."""
+        return self.side // CELL
+
+
+def build(spec: GazeNetSpec) -> Any:
+    """Return the untrained model; its random numbers come from the seed alone."""
+    import torch
+    from torch import nn
+
+    places = (spec.side // DEEP) ** 2
+
+    def stage(a: int, b: int) -> Any:
+        return nn.Sequential(
+            nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(math.gcd(8, b), b), nn.GELU(), nn.Conv2d(b, b, 3, 1, 1), nn.GELU()
+        )
+
+    class GazeNet(nn.Module):
+        prior: Any
+
+        def __init__(self) -> None:
+            super().__init__()
+            w, d = spec.width, spec.dim
+            self.stages = nn.ModuleList([stage(3, w), stage(w, 2 * w), stage(2 * w, 4 * w), stage(4 * w, 8 * w)])
+            self.into = nn.Linear(8 * w, d)
+            self.where = nn.Parameter(torch.randn(places, d) * 0.02)
+            self.when = nn.Parameter(torch.randn(spec.frames, d) * 0.02)
+            layer = nn.TransformerEncoderLayer(d, spec.heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True)
+            self.mix = nn.TransformerEncoder(layer, spec.layers, enable_nested_tensor=False)
+            self.up = nn.ModuleList([nn.Conv2d(d + 4 * w, 4 * w, 3, 1, 1), nn.Conv2d(4 * w + 2 * w, 2 * w, 3, 1, 1)])
+            self.out = nn.Conv2d(2 * w, 1, 1)
+            self.register_buffer("prior", torch.zeros(spec.grid, spec.grid))
+
+        def encode(self, pictures: Any) -> tuple[Any, Any, Any]:
+            """Return what each picture alone tells: a quarter, an eighth and a sixteenth of the side of [P, 3, S, S]."""
+            x = self.stages[0](pictures)
+            fine = self.stages[1](x)
+            middle = self.stages[2](fine)
+            return fine, middle, self.stages[3](middle)
+
+        def tokens(self, deep: Any) -> Any:
+            """Return [P, places, dim] of the deepest stage."""
+            return self.into(deep.flatten(2).transpose(1, 2)) + self.where
+
+        def decode(self, tokens: Any, fine: Any, middle: Any) -> Any:
+            """Return what is added to the prior's logarithm, [B, grid, grid].
+
+            Args:
+                tokens: [B, frames, places, dim], the present picture last.
+                fine: of the present picture.
+                middle: of the present picture.
+            """
+            count = len(tokens)
+            mixed = self.mix((tokens + self.when[:, None]).flatten(1, 2))[:, -places:]
+            side = spec.side // DEEP
+            x = mixed.transpose(1, 2).reshape(count, spec.dim, side, side)
+            for conv, skip in zip(self.up, (middle, fine), strict=True):
+                x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
+                x = nn.functional.gelu(conv(torch.cat([x, skip], 1)))
+            return self.out(x)[:, 0]
+
+        def forward(self, windows: Any) -> Any:
+            """Return the same of windows [B, frames, 3, S, S]."""
+            count, frames = windows.shape[:2]
+            fine, middle, deep = self.encode(windows.flatten(0, 1))
+            tokens = self.tokens(deep).reshape(count, frames, places, spec.dim)
+            last = slice(frames - 1, None, frames)
+            return self.decode(tokens, fine[last], middle[last])
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec.seed)
+        return GazeNet()
+
+
+def as_input(pictures: Any) -> Any:
+    """Return float[..., 3, S, S] around 0 of uint8[..., S, S, 3]."""
+    return pictures.movedim(-1, -3).float() / 127.5 - 1
+
+
+def predict(model: Any, pictures: U8, window: I64, at_once: int, device: str = "cpu") -> F32:
+    """Return maps float32[N, grid, grid], each summing to 1. Every picture is encoded once, whichever windows it is in.
+
+    Args:
+        model: of `build` or `load`.
+        pictures: uint8[P, S, S, 3].
+        window: int64[N, frames], rows of `pictures`, none after the last one of its window.
+        at_once: pictures encoded, and windows decoded, at a time.
+        device: where.
+    """
+    import torch
+
+    model = model.to(device).eval()
+    made = np.empty((len(window), *model.prior.shape), np.float32)
+    used, place = np.unique(window, return_inverse=True)
+    rows = place.reshape(window.shape)
+    order = np.argsort(rows[:, -1], kind="stable")
+    with torch.inference_mode():
+        known: list[Any] = []  # tokens of the pictures so far; their finer features are needed only by windows that end there
+        encoded = 0
+        for a in range(0, len(order), at_once):
+            mine = rows[order[a : a + at_once]]
+            stop, fine, middle = int(mine[-1, -1]) + 1, dict[int, Any](), dict[int, Any]()
+            ends = set(mine[:, -1].tolist())
+            for first in range(encoded, stop, at_once):
+                one = _encoded(model, pictures[used[first : min(first + at_once, stop)]], device)
+                known.append(one[2])
+                for at in ends & set(range(first, min(first + at_once, stop))):
+                    fine[at], middle[at] = one[0][at - first], one[1][at - first]
+            encoded = max(encoded, stop)
+            tokens, last = torch.cat(known), mine[:, -1].tolist()
+            known = [tokens]
+            skips = (torch.stack([part[at] for at in last]) for part in (fine, middle))
+            logits = model.decode(tokens[torch.from_numpy(mine).to(device)], *skips).float() + model.prior
+            made[order[a : a + at_once]] = logits.flatten(1).softmax(1).reshape(logits.shape).cpu().numpy()
+    return made
+
+
+def _encoded(model: Any, pictures: U8, device: str) -> tuple[Any, Any, Any]:
+    import torch
+
+    fine, middle, deep = model.encode(as_input(torch.from_numpy(pictures).to(device)))
+    return fine, middle, model.tokens(deep)
+
+
+def save(model: Any, spec: GazeNetSpec, path: Path) -> None:
+    """Write the weights as safetensors; how they were made is in the file's metadata."""
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(tensors, str(path), metadata={"format": FORMAT, "spec": json.dumps(asdict(spec), sort_keys=True)})
+
+
+def read_spec(path: str | Path) -> GazeNetSpec:
+    """Read how weights were made, without loading them.
+
+    Raises:
+        UsageError: the file is missing, or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"weights {file} do not exist")
+    try:
+        with safe_open(str(file), "np") as opened:
+            told = opened.metadata() or {}
+        if told.get("format") != FORMAT:
+            raise UsageError(f"{file} holds no gaze model: its metadata says {told.get('format')!r}, not {FORMAT!r}")
+        return GazeNetSpec(**json.loads(told["spec"]))
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{file} cannot be read as a gaze model: {error}") from error
+
+
+def load(path: str | Path) -> Any:
+    """Read what `save` wrote.
+
+    Raises:
+        UsageError: the file is missing, or holds something else.
+    """
+    from annotators.weights import load_weights
+
+    model = build(read_spec(path))
+    try:
+        model.load_state_dict(load_weights(path))
+    except RuntimeError as error:
+        raise UsageError(f"{path} cannot be read as a gaze model: {error}") from error
+    return model.eval()
