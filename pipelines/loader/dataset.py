@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from annotators.device import choose_device
 from pipelines.loader.collate import Collate, TooLargeError, layout
 from pipelines.loader.drawn import Drawn
 from pipelines.loader.episode import EpisodeView, episode_view
@@ -89,6 +90,8 @@ class MixtureDataset(Dataset[Sample]):
         drop_last: bool = True,
         ahead: int | None = None,
         ring_bytes: int = RING_BYTES,
+        device: str | None = None,
+        floats: bool = False,
     ) -> "Loader":
         """Return one rank's batches, read ahead by threads of this process: the fast alternative to `DataLoader`.
 
@@ -103,11 +106,14 @@ class MixtureDataset(Dataset[Sample]):
             world: number of processes.
             resume: what `Loader.state` or `Batches.state` returned.
             drop_last: leave out an incomplete last batch.
-            ahead: batches that may be ready or in the making; None: one more than there are threads.
+            ahead: batches that may be ready or in the making; None: as many as there are threads.
             ring_bytes: for decoded blocks, where the order has locality or is sequential; used only if the order's window fits.
+            device: `cuda` or `cuda:<number>`: batches are copied there beside the device's own work, a batch ahead; `auto`: to a GPU
+                where there is one; None: batches stay in this process's memory.
+            floats: pictures are float32 from 0 to 1, turned on the device; uint8 otherwise.
 
         Raises:
-            UsageError: the batch does not divide evenly, or `resume` belongs to another order.
+            UsageError: the batch does not divide evenly, `resume` belongs to another order, or there is no such device.
 
         Example:
             >>> loader = dataset.loader(64, threads=2)
@@ -117,7 +123,8 @@ class MixtureDataset(Dataset[Sample]):
         from pipelines.loader.loader import Loader
 
         batches = self.batches(batch_size, rank=rank, world=world, resume=resume, drop_last=drop_last)
-        return Loader(self, batches, threads, threads + 1 if ahead is None else ahead, ring_bytes)
+        where = None if device is None else choose_device(device)
+        return Loader(self, batches, threads, max(threads, 1) if ahead is None else ahead, ring_bytes, where, floats)
 
     def _blocks(self, found: Located, memory: Memory | None) -> Blocks | None:
         """Return the decoded pictures that a sample shares with its neighbours, where the order has it near them."""

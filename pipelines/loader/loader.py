@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from pipelines.loader.dataset import Batches, Memory, MixtureDataset
+from pipelines.loader.device import carried
 from pipelines.loader.fields import Field
 from pipelines.loader.pool import Pool
 from pipelines.loader.prefetch import Batch, prefetch
@@ -27,6 +28,8 @@ class Loader:
         threads: that read; 0: the consumer's own.
         ahead: batches that may be ready or in the making.
         ring_bytes: most memory for decoded blocks.
+        device: where batches are given, see `pipelines.loader.device`; None: in this process's memory, page-locked where there is a GPU.
+        floats: whether pictures are float32 from 0 to 1 instead of uint8.
     """
 
     dataset: MixtureDataset
@@ -34,6 +37,8 @@ class Loader:
     threads: int
     ahead: int
     ring_bytes: int
+    device: str | None = None
+    floats: bool = False
     _given: int = 0
     _memory: Memory | None = None
 
@@ -49,6 +54,8 @@ class Loader:
         memory = self._memory = self._memory or self.memory()
         self._given = 0
         source = prefetch(iter(self.batches), lambda p: self.dataset.batch(p, memory), threads=self.threads, ahead=self.ahead)
+        if self.device is not None or self.floats:
+            source = carried(source, self.device or "cpu", floats=self.floats)
         return self._counted(source)
 
     @property
@@ -63,7 +70,7 @@ class Loader:
         needed = block_bytes(self.dataset) or 0
         # Windows of several instants make a block's pictures a few more than its steps.
         ring = BlockRing(min(self.ring_bytes, needed + needed // 8)) if self.decodes_once else None
-        # Beyond `ahead`, the consumer holds one batch, and one more while it asks for the next.
+        # Beyond `ahead`, the consumer holds one batch, and one more while it asks for the next, or while it is on its way to a GPU.
         return Memory(Pool(self.ahead + 2, pinned=pinned), Pool(KEPT), ring)
 
     def state(self) -> Mapping[str, Any]:
