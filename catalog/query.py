@@ -94,9 +94,10 @@ class Query:
                 continue
             if is_layered(name):
                 parts = own.select("shard", "uri").iter_rows()
-                frames[table] = layered(name, [(s, pl.scan_parquet(lake.path(u), storage_options=options)) for s, u in parts])
+                rows = layered(name, [(s, pl.scan_parquet(lake.path(u), storage_options=options)) for s, u in parts])
             else:
-                frames[table] = pl.scan_parquet([lake.path(u) for u in own["uri"]], storage_options=options)
+                rows = pl.scan_parquet([lake.path(u) for u in own["uri"]], storage_options=options)
+            frames[table] = rows.with_columns(pl.col(pl.Categorical).cast(pl.String))  # as in the catalog, so that they join
         return frames
 
 

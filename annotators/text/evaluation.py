@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Judged = Sequence[Sequence[Draft]]
 _STATE = "state the simulator or the robot recorded"
 EPSILON = 0.05
-LEAST_ROWS = 60
+LEAST_ROWS = 40
 
 
 def evaluate_text(annotator: "Text", batch: Batch) -> tuple[QualityReport, ...]:

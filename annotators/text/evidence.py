@@ -48,7 +48,10 @@ def _held_out(inputs: F64, action: F64, test: np.ndarray) -> tuple[F64, F64]:
     middle, width = x.mean(0), x.std(0)
     width = np.where(width > 1e-9, width, np.inf)
     design, level = (x - middle) / width, y.mean(0)
-    weights = np.linalg.solve(design.T @ design + RIDGE * np.eye(x.shape[1]), design.T @ (y - level))
-    spread = np.square(y - level - design @ weights).mean(0) + 1e-8
+    solved = np.linalg.solve(design.T @ design + RIDGE * np.eye(x.shape[1]), design.T)
+    weights = solved @ (y - level)
+    leverage = np.einsum("ij,ji->i", design, solved) + 1 / len(x)
+    left_out = (y - level - design @ weights) / np.maximum(1 - leverage, 1e-3)[:, None]  # as if each row had not been fitted
+    spread = np.square(left_out).mean(0) + 1e-8
     miss = np.square(action[test] - level - (inputs[test] - middle) / width @ weights)
     return 0.5 * (miss / spread + np.log(2 * np.pi * spread)).sum(1), miss.mean(1)
