@@ -116,8 +116,18 @@ def pairs_of(t_ns: I64, horizons_s: Sequence[float]) -> tuple[I64, I64, I64]:
     return np.concatenate(first), np.concatenate(second), np.repeat(np.arange(len(horizons_s)), [len(f) for f in first])
 
 
-def pool_of(clips: Sequence[Clip], horizons_s: Sequence[float], side: int, on_hand: Sequence[bool] = ()) -> Pool:
-    """Return every pair of some clips; `on_hand` says for each clip whether its camera moves with the agent."""
+def pool_of(
+    clips: Sequence[Clip], horizons_s: Sequence[float], side: int, on_hand: Sequence[bool] = (), agents: Sequence[BOOL] = ()
+) -> Pool:
+    """Return every pair of some clips.
+
+    Args:
+        clips: pictures of any size.
+        horizons_s: seconds between two pictures of a pair.
+        side: of the pictures to learn from.
+        on_hand: for each clip, whether its camera moves with the agent; empty: none does.
+        agents: for each clip, where the agent is, see `agent_in`; empty: nobody knows.
+    """
     pictures, rows, moves, base = list[U8](), list[npt.NDArray[np.int64]](), list[BOOL](), 0
     for clip, hand in zip(clips, on_hand or [False] * len(clips), strict=True):
         first, second, horizon = pairs_of(clip.t_ns, horizons_s)
@@ -127,7 +137,29 @@ def pool_of(clips: Sequence[Clip], horizons_s: Sequence[float], side: int, on_ha
         base += len(clip)
     first, second, horizon = np.concatenate(rows, 1) if rows else np.empty((3, 0), np.int64)
     whole = np.concatenate(pictures) if pictures else np.empty((0, side, side, 3), np.uint8)
-    return Pool(whole, first, second, horizon, np.concatenate(moves) if moves else np.empty(0, bool))
+    hands = np.concatenate(moves) if moves else np.empty(0, bool)
+    return Pool(whole, first, second, horizon, hands, np.concatenate(agents) if agents else None)
+
+
+def agent_in(clip: Clip, masks: Clip | None, values: Sequence[int], side: int) -> BOOL:
+    """Return where the agent is in each picture of a clip, bool[N, S, S]: as the mask that was taken last says, nowhere before the first.
+
+    Args:
+        clip: the pictures.
+        masks: segmentation of the same camera; None where there is none.
+        values: which of its values are the agent.
+        side: S.
+    """
+    import cv2
+
+    found = np.zeros((len(clip), side, side), bool)
+    if masks is None or not len(masks) or not len(clip):
+        return found
+    small = [cv2.resize(m, (side, side), interpolation=cv2.INTER_NEAREST) for m in masks.pictures]
+    known = np.isin(np.stack(small), values)
+    last = np.searchsorted(masks.t_ns, clip.t_ns, side="right") - 1
+    found[last >= 0] = known[last[last >= 0]]
+    return found
 
 
 def squares(pictures: U8, side: int) -> U8:

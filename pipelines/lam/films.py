@@ -11,16 +11,18 @@ import polars as pl
 from annotators.base import in_test
 from annotators.clips import Clip, Look
 from annotators.latent.config import LamConfig
-from annotators.latent.pool import Pool, pairs_of, pool_of
+from annotators.latent.pool import Pool, agent_in, pairs_of, pool_of
 from catalog.lake import Lake
-from pipelines.annotate.pictures import read_clip, shown
+from pipelines.annotate.pictures import shown, whole_clip
 from pipelines.loader.prefetch import prefetch
 from pipelines.selection import choose, split_groups
 from pipelines.shards.reader import Shard, open_shard
 from schemas.errors import CorruptMediaError, UsageError
 from schemas.ids import digest, short_id
+from transforms.grid import BOOL
 from transforms.permutation import permutation
 
+MASKS = "segmentation."  # prefix of the camera that carries a camera's masks
 OTHER_ROLES = ("depth", "segmentation", "eye")
 HOLD_BYTES = 1 << 30  # of decoded pictures that are learnt from at once
 
@@ -37,6 +39,7 @@ class Film:
         on_hand: whether the camera moves with the agent.
         pictures: how many.
         pairs: how many pairs of them lie a horizon apart.
+        masks: the segmentation of the same camera, where the agent is to be found in it.
     """
 
     dataset: str
@@ -46,6 +49,7 @@ class Film:
     on_hand: bool
     pictures: int
     pairs: int
+    masks: Look | None = None
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,13 @@ class Films:
         lake: where they are.
         groups: films that are in memory together.
         model: whose pairs and pictures.
+        agent: values of segmentation that are the agent; empty: nobody knows where it is.
     """
 
     lake: Lake
     groups: tuple[tuple[Film, ...], ...]
     model: LamConfig
+    agent: tuple[int, ...] = ()
 
     @property
     def films(self) -> int:
@@ -71,7 +77,7 @@ class Films:
     def key(self) -> str:
         """Identify what is learnt from."""
         rows = sorted([f.dataset, f.episode, f.look.camera, f.pictures, f.pairs] for group in self.groups for f in group)
-        return short_id("films", [digest(rows), [len(g) for g in self.groups]])
+        return short_id("films", [digest(rows), [len(g) for g in self.groups], self.agent])
 
     @cached_property
     def pairs(self) -> tuple[int, ...]:
@@ -109,18 +115,31 @@ class Films:
     def _decoded(self, groups: Sequence[int], threads: int) -> Iterator[tuple[Pool, list[str]]]:
         films = [(place, n) for place, g in enumerate(groups) for n in range(len(self.groups[g]))]
 
-        def read(position: Sequence[int]) -> dict[str, Clip | str]:
-            return {"clip": _read(self.lake, self.groups[groups[position[0]]][position[1]])}
+        def read(position: Sequence[int]) -> dict[str, Taken | str]:
+            return {"taken": _read(self, self.groups[groups[position[0]]][position[1]])}
 
         ahead = prefetch(iter(films), read, threads=threads, ahead=2 * threads + 1)
         try:
             for group in groups:
-                clips = [next(ahead)["clip"] for _ in self.groups[group]]
-                kept = [(c, f.on_hand) for c, f in zip(clips, self.groups[group], strict=True) if isinstance(c, Clip)]
-                pool = pool_of([c for c, _ in kept], self.model.horizons_s, self.model.side, [hand for _, hand in kept])
-                yield pool, [c for c in clips if isinstance(c, str)]
+                taken = [next(ahead)["taken"] for _ in self.groups[group]]
+                kept = [t for t in taken if isinstance(t, Taken)]
+                clips, hands = [t.clip for t in kept], [t.on_hand for t in kept]
+                agents = [t.agent for t in kept if t.agent is not None]
+                yield (
+                    pool_of(clips, self.model.horizons_s, self.model.side, hands, agents),
+                    [t for t in taken if isinstance(t, str)],
+                )
         finally:
             ahead.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A film's pictures, whether its camera moves with the agent, and where the agent is, bool[N, S, S]."""
+
+    clip: Clip
+    on_hand: bool
+    agent: BOOL | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +153,13 @@ class Visit:
 
 
 def films_of(
-    lake: Lake, what: str, model: LamConfig, cameras: Sequence[str] = (), hz: float | None = None, hold_bytes: int = HOLD_BYTES
+    lake: Lake,
+    what: str,
+    model: LamConfig,
+    cameras: Sequence[str] = (),
+    hz: float | None = None,
+    hold_bytes: int = HOLD_BYTES,
+    agent: tuple[int, ...] = (),
 ) -> Films:
     """Return the films of the half of the episodes that evaluation does not report on (of all where that half is empty).
 
@@ -145,9 +170,10 @@ def films_of(
         cameras: which; empty: all colour cameras that are not privileged.
         hz: at most this many pictures per second; None: all.
         hold_bytes: decoded pictures of one group.
+        agent: values of `segmentation.<camera>` that are the agent.
 
     Raises:
-        UsageError: there is no pair of pictures.
+        UsageError: there is no pair of pictures, or the agent is named and no camera has a segmentation.
     """
     episodes = choose(lake, what).episodes
     test = in_test(split_groups(episodes))
@@ -156,16 +182,19 @@ def films_of(
     found, opened = list[Film](), dict[str, Shard]()
     for dataset, name, episode in episodes.select("dataset", "shard", "episode_id").iter_rows():
         shard = opened.get(name) or opened.setdefault(name, open_shard(lake, dataset, name))
-        found += _films(shard, dataset, episode, model, cameras, hz)
+        found += _films(shard, dataset, episode, model, cameras, hz, bool(agent))
     if not found:
         raise UsageError(f"{what!r} shows no two pictures {model.horizons_s[0]:g} s apart of a colour camera; see `cotrain ls`")
+    if agent and all(f.masks is None for f in found):
+        raise UsageError(f"{what!r} has no segmentation to find the agent {list(agent)} in; record with --segmentation-hz")
     found.sort(key=lambda f: digest(["film", f.episode, f.look.camera]))
-    return Films(lake, tuple(_grouped(found, model.side, hold_bytes)), model)
+    return Films(lake, tuple(_grouped(found, model.side, hold_bytes)), model, agent)
 
 
 def _films(
-    shard: Shard, dataset: str, episode: str, model: LamConfig, cameras: Sequence[str], hz: float | None
+    shard: Shard, dataset: str, episode: str, model: LamConfig, cameras: Sequence[str], hz: float | None, masked: bool
 ) -> Iterator[Film]:
+    segmented = {c.name for c in shard.contract.cameras if c.role == "segmentation"}
     for camera in shard.contract.cameras:
         if camera.role in OTHER_ROLES or camera.privileged or (cameras and camera.name not in cameras):
             continue
@@ -173,7 +202,8 @@ def _films(
         what = shown(shard, episode, look)
         pairs = len(pairs_of(what.t_ns, model.horizons_s)[0])
         if pairs:
-            yield Film(dataset, shard.shard, episode, look, camera.role == "wrist", len(what.frames), pairs)
+            masks = Look(MASKS + camera.name) if masked and MASKS + camera.name in segmented else None
+            yield Film(dataset, shard.shard, episode, look, camera.role == "wrist", len(what.frames), pairs, masks)
 
 
 def _grouped(films: Sequence[Film], side: int, hold_bytes: int) -> Iterator[tuple[Film, ...]]:
@@ -188,10 +218,13 @@ def _grouped(films: Sequence[Film], side: int, hold_bytes: int) -> Iterator[tupl
     yield tuple(group)
 
 
-def _read(lake: Lake, film: Film) -> Clip | str:
+def _read(films: Films, film: Film) -> Taken | str:
     """Return the pictures of a film, or why they do not decode."""
-    shard = open_shard(lake, film.dataset, film.shard)
+    shard = open_shard(films.lake, film.dataset, film.shard)
     try:
-        return read_clip(shard, film.episode, film.look, shown(shard, film.episode, film.look))
+        clip = whole_clip(shard, film.episode, film.look)
+        masks = None if film.masks is None else whole_clip(shard, film.episode, film.masks)
     except CorruptMediaError as error:
         return f"{film.episode}/{film.look.camera}: {error}"
+    agent = agent_in(clip, masks, films.agent, films.model.side) if films.agent else None
+    return Taken(clip, film.on_hand, agent)

@@ -80,6 +80,7 @@ class TrainingOptions:
         hold_bytes: decoded pictures in memory.
         save_s: seconds between two states to resume from.
         curve_every: steps between two lines of the curves.
+        agent: values of `segmentation.<camera>` that are the agent, whose pixels then count more; empty: none.
         stop_after: stop after this many steps of now, as if interrupted; None: go on to the end.
     """
 
@@ -90,6 +91,7 @@ class TrainingOptions:
     hold_bytes: int = HOLD_BYTES
     save_s: float = 60.0
     curve_every: int = 50
+    agent: tuple[int, ...] = ()
     stop_after: int | None = None
 
 
@@ -109,7 +111,7 @@ def train_lam(
         UsageError: there is nothing to learn from, or the folder holds another run.
     """
     lam, options = lam or Lam(), options or TrainingOptions()
-    films = films_of(lake, what, lam.model, options.cameras, options.hz, options.hold_bytes)
+    films = films_of(lake, what, lam.model, options.cameras, options.hz, options.hold_bytes, options.agent)
     run = _Run(lam, films, _folder(lake, lam, films, out), options)
     if run.done:
         return run.report()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from annotators.clips import Clip
 from annotators.latent import books, bottlenecks, losses
 from annotators.latent.augment import moved, views
 from annotators.latent.checkpoint import load_books, save
@@ -16,7 +17,7 @@ from annotators.latent.config import Lam, LamConfig, LamTraining, sized
 from annotators.latent.inference import ask
 from annotators.latent.learn import Learner, batches, fit, rate_at
 from annotators.latent.model import build, carried
-from annotators.latent.pool import Pool, pairs_of
+from annotators.latent.pool import Pool, agent_in, pairs_of
 from schemas.errors import UsageError
 
 TINY = Lam(
@@ -241,3 +242,19 @@ def test_rates_rise_and_fall_and_settings_are_held_to_their_bounds() -> None:
         fit(squares(4), TINY)
     with pytest.raises(UsageError, match="need family=token"):
         build(TINY.changed({"target": "tests.support.latent_features:means"}))
+
+
+def test_the_agent_is_where_the_last_mask_said() -> None:
+    def clip(pictures: np.ndarray, t_ns: list[int]) -> Clip:
+        number = np.arange(len(t_ns))
+        return Clip(pictures, np.array(t_ns, np.int64), number, number)
+
+    shown = clip(np.zeros((4, 8, 8, 3), np.uint8), [0, 10, 20, 30])
+    values = np.zeros((2, 4, 4), np.uint8)
+    values[0, :2, :2], values[1, 2:, 2:], values[:, 0, 3] = 5, 6, 9
+    found = agent_in(shown, clip(values, [10, 25]), (5, 6), 8)
+    assert not found[0].any()
+    assert [f.sum() for f in found] == [0, 16, 16, 16]
+    assert found[2, :4, :4].all()
+    assert found[3, 4:, 4:].all()
+    assert not agent_in(shown, None, (5,), 8).any()

@@ -96,6 +96,12 @@ def test_pictures_too_far_apart_are_no_pairs(filmed: Lake) -> None:
         films_of(filmed, "all", LAM.changed({"horizons_s": "[60.0]"}).model)
 
 
+def test_an_agent_needs_a_segmentation_to_be_found_in(filmed: Lake) -> None:
+    with pytest.raises(UsageError, match="no segmentation to find the agent"):
+        films_of(filmed, "all", LAM.model, agent=(3,))
+    assert run(["train-lam", "squares", "--lake", filmed.root, "--agent", "3,hand"]) == 2
+
+
 def test_the_command_trains_and_annotates(filmed: Lake, capsys: pytest.CaptureFixture[str]) -> None:
     small = [f"--set={k}={v}" for k, v in (("side", 32), ("width", 4), ("steps", 3), ("batch", 6), ("horizons_s", "[0.2]"))]
     assert run(["train-lam", "squares", "--lake", filmed.root, "--device", "cpu", "--json", *small]) == 0
