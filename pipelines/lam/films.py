@@ -186,7 +186,7 @@ def films_of(
     if not found:
         raise UsageError(f"{what!r} shows no two pictures {model.horizons_s[0]:g} s apart of a colour camera; see `cotrain ls`")
     if agent and all(f.masks is None for f in found):
-        raise UsageError(f"{what!r} has no segmentation to find the agent {list(agent)} in; record with --segmentation-hz")
+        raise UsageError(f"{what!r} has no segmentation to find the agent {list(agent)} in; Meta-World recordings have one")
     found.sort(key=lambda f: digest(["film", f.episode, f.look.camera]))
     return Films(lake, tuple(_grouped(found, model.side, hold_bytes)), model, agent)
 
