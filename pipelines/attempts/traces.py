@@ -4,6 +4,7 @@ Attempts at one task that begin with the same messages share nodes, as a trie do
 
     task or question   text; groups attempts
     messages           [{"role", "content", "tool_calls"?, "reasoning_content"?}, ...]; roles user, system, assistant, tool, environment
+                       a message with "correction": true is what a person said to put the agent right
     score or reward    number; success: true or false
     id                 name of the attempt; model, version: who made it
     errors             positions in `messages` that a judge calls mistakes
@@ -70,7 +71,8 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
     said, mistakes, judged = _turns(body.get("messages")), _positions(body.get("errors", [])), _judged(body.get("judged", []))
-    pieces = _pieces(said)
+    put_right = [m.get("correction") is True for m in body["messages"]]
+    pieces = _pieces(said, put_right)
     common: dict[str, Any] = {
         "generator": _text(body, "model"), "version": _whole(body, "version"), "task": _text(body, "task") or _text(body, "question"),
     }  # fmt: skip
@@ -81,8 +83,9 @@ def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
     for at, (first, stop) in enumerate(pieces):
         own = [t for turns in said[first:stop] for t in turns]
         mine = any(t.role == "assistant" for t in own)
+        who = "human" if put_right[first] else author if mine else "environment"
         fields: dict[str, Any] = {
-            "kind": "agent", "author": author if mine else "environment", "turns": tuple(own),
+            "kind": "correction" if put_right[first] else "agent", "author": who, "turns": tuple(own),
             "error": bool(mistakes & set(range(first, stop))) if "errors" in body and mine else None,
         }  # fmt: skip
         fields |= common if mine else {"task": common["task"]}
@@ -94,9 +97,9 @@ def _nodes(body: dict[str, Any], number: int) -> Iterator[Node]:
         yield last
 
 
-def _pieces(said: Sequence[Sequence[Turn]]) -> list[tuple[int, int]]:
-    """Cut messages before every word of the agent: a node is what it said and what came back."""
-    cuts = [i for i, turns in enumerate(said) if turns[-1].role == "assistant" and i > 0]
+def _pieces(said: Sequence[Sequence[Turn]], put_right: Sequence[bool]) -> list[tuple[int, int]]:
+    """Cut messages before every word of the agent, and before every correction: a node is what was said and what came back."""
+    cuts = [i for i, turns in enumerate(said) if i > 0 and (turns[-1].role == "assistant" or put_right[i])]
     edges = [0, *cuts, len(said)]
     return list(itertools.pairwise(edges))
 

@@ -10,17 +10,10 @@ from scipy.stats import spearmanr
 from catalog.tables import Catalog
 from pipelines.cli.app import run
 from pipelines.memory.build import MemoryStage
+from pipelines.memory.corrections import correction_events, correction_memory, level_of
 from pipelines.memory.store import Entry, Memory, open_memory
-from pipelines.memory.uses import (
-    Segment,
-    candidates,
-    correction_events,
-    correction_memory,
-    elite_prior,
-    level_of,
-    recall_at,
-    success_memory,
-)
+from pipelines.memory.successes import Segment, elite_prior, success_memory
+from pipelines.memory.uses import candidates, recall_at
 from pipelines.unit import run_stage
 from schemas.attempts import Node, Turn, table
 from schemas.errors import DataError, UsageError
