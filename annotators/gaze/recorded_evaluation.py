@@ -45,9 +45,10 @@ def _coverage(annotator: "RecordedGaze", batch: Batch) -> QualityReport:
     value, interval = ratio(np.bincount(owner, valid, len(batch.episodes)).astype(np.float64), count)
     reasons = [r for r in rows.column("reason").to_pylist() if r]
     detail = {r: reasons.count(r) / rows.num_rows for r in sorted(set(reasons))}
+    placed = rows.column("xy").is_valid().to_numpy()
     shares = {
         "fixations_only": float((kind == FIXATION).mean()),
-        "in_the_picture": float((valid & (kind != OUT_OF_FRAME)).mean()),
+        "in_the_picture": float((placed & (kind != OUT_OF_FRAME)).mean()),
     }
     return QualityReport(
         COVERED, value, interval, len(batch.episodes), rows.num_rows, "all", shares, verdict(value >= 0.5),
@@ -68,7 +69,8 @@ def _clock(batch: Batch, source: GazeSource, samples: list[Samples]) -> tuple[Qu
     curve, truth = correlation(rides), "motion of the picture under the point of gaze, inside fixations"
     lag = float(peak_ms(curve))
     spread = bootstrap(lambda draws: peak_ms(correlation(rides, draws)), len(rides))
-    height = bootstrap(lambda draws: correlation(rides, draws).max(-1), len(rides))
+    close = np.abs(SHIFTS_MS) <= WORST_LAG_MS
+    height = bootstrap(lambda draws: correlation(rides, draws)[:, close].max(-1), len(rides))
     twins = {
         name: correlation([ride(m, _twin(s, name)) for m, s in zip(moves, samples, strict=True)])
         for name in ("mirrored", "flipped", "other_time")
@@ -79,11 +81,11 @@ def _clock(batch: Batch, source: GazeSource, samples: list[Samples]) -> tuple[Qu
         {f"{n}_gaze": abs(float(peak_ms(c))) for n, c in twins.items()}, verdict(abs(lag) <= WORST_LAG_MS and curve.max() >= LEAST_RIDE),
         truth, f"at most {WORST_LAG_MS:g} ms, either way", detail | {"signed_ms": lag},
     )  # fmt: skip
-    top = float(curve.max())
+    top = float(curve[close].max())
     second = QualityReport(
-        RIDES, top, height, len(rides), pairs, "all", {f"{n}_gaze": float(c.max()) for n, c in twins.items()},
-        verdict(top >= LEAST_RIDE and all(top > c.max() for c in twins.values())), truth,
-        f"at least {LEAST_RIDE:g} and above every twin", detail,
+        RIDES, top, height, len(rides), pairs, "all", {f"{n}_gaze": float(c[close].max()) for n, c in twins.items()},
+        verdict(top >= LEAST_RIDE and all(top > c[close].max() for c in twins.values())), truth,
+        f"within {WORST_LAG_MS:g} ms of no shift, at least {LEAST_RIDE:g} and above every twin", detail,
     )  # fmt: skip
     return first, second
 
