@@ -126,8 +126,8 @@ def section(quick: bool) -> Section:
         encoded = {case: _counted(ground.model, work) for case, work in cases.items()}  # pays for imports too
         taken = take_turns(cases, 3 if quick else 5)
         steps = 10 if quick else 60
-        lam = ground.lam.changed({"steps": steps, "derive": 0})
-        trained = train_lam(ground.lake, "all", lam, Path(name) / "trained", TrainingOptions((CAMERA,), 5.0, "cpu", 1))
+        lam = ground.lam.changed({"steps": steps, "batch": 32, "derive": 0})
+        trained = train_lam(ground.lake, "all", lam, Path(name) / "trained", TrainingOptions((CAMERA,), None, "cpu", 1))
     rows = [t.row("pairs", encoded_per_pair=round(encoded[t.name], 3)) for t in taken.values()]
     rows.append(
         {

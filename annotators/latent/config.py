@@ -119,7 +119,7 @@ class LamTraining:
     beta_from: float = 0.3
     sparse: float = 1e-2
     l1: float = 1e-2
-    flow: float = 0.1
+    flow: float = 1.0
     warp: float = 0.0
     texture: float = 0.0
     momentum: float = 0.99
