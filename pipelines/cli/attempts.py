@@ -133,4 +133,31 @@ def audit(
     return 1 if any(f.verdict == "fail" for f in found) else 0
 
 
-ACTIONS = {"add": add, "ls": ls, "show": show, "export": export, "audit": audit}
+def weigh(
+    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of an epoch that corrections are to have.")],
+    source: SourceOption = "",
+    lake: LakeOption = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Write weights under which corrections have a share of an epoch; a mixture uses them with `score = "correction_share"`."""
+    from catalog.lake import Lake
+    from pipelines.attempts.weigh import METHOD, weigh_corrections
+    from pipelines.terminal.console import Console
+
+    made, console = weigh_corrections(Lake.at(lake), source, share), Console(as_json)
+    console.text(
+        f"attempts: corrections are {made.inside} of {made.inside + made.outside} steps ({made.natural:.1%}); score {METHOD!r} makes them {share:.1%}"
+    )
+    console.result(
+        {
+            "command": "attempts weigh",
+            "score": METHOD,
+            "fingerprint": made.fingerprint,
+            "inside": made.inside,
+            "outside": made.outside,
+        }
+    )
+    return 0
+
+
+ACTIONS = {"add": add, "ls": ls, "show": show, "export": export, "audit": audit, "weigh": weigh}
