@@ -44,7 +44,7 @@ class TripletsConfig:
         masks: use a simulator's segmentation to tell the robot from the rest.
         poses: use a simulator's object poses: exactly one thing must have moved, and prompts say where to.
         moved_m: how far a thing must go to have moved.
-        turned_rad: or how far it must turn.
+        turned_rad: or how far it must turn: as much as `moved_m` at 30 cm from a hinge.
         home_m: where the picture does not tell the robot from the rest, its hand must be this near to where it was at the source.
         home_rad: or its joints, where only they are known.
         arm_m: radius of the arm around the hand, where a calibrated camera shows it and nothing better is known.
@@ -77,7 +77,7 @@ class TripletsConfig:
     masks: bool = True
     poses: bool = True
     moved_m: float = 0.02
-    turned_rad: float = 0.2
+    turned_rad: float = 0.07
     home_m: float = 0.02
     home_rad: float = 0.1
     arm_m: float = 0.06

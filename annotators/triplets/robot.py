@@ -1,10 +1,11 @@
 """Where the robot is in a picture: by a simulator's segmentation, else as a capsule around its projected hand, else only whether it is back.
 
 Segmentation names no robot. Its values are told apart by when they move: what comes to new places while every thing with a known pose
-stands still is the robot.
+stands still is the robot, and so is what looks different then without going anywhere, as a shoulder that turns.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +18,16 @@ from annotators.motion.source import MotionSource, find_source
 from annotators.traces.hand import hand_source, read_hand
 from annotators.traces.objects import MASK
 from annotators.traces.views import View, open_view
+from annotators.triplets.change import distance, lab, widened
 from annotators.triplets.config import TripletsConfig
+from annotators.triplets.pair import masks_at
 from annotators.triplets.things import Poses
 from schemas.contract import Camera
 from transforms.grid import BOOL
 from transforms.rotation import F64
 
 STILL_M, STILL_RAD = 0.002, 0.02  # a thing that moves less than this from one mask to the next stands still
+LOOKS, LOOKS_SHARE, NEXT_TO = 12.0, 0.05, 3  # Lab, share of its area, pixels around what is known
 NEW_SHARE, NEW_PX = 0.3, 8  # of its area, and at least so many pixels: what the robot newly covers while all things stand still
 
 
@@ -92,25 +96,59 @@ def find_robots(batch: Batch, camera: Camera, poses: list[Poses], config: Triple
             known["joints"] = joints[:, rows]
         clips = batch.clips.get(MASK + camera.name) if config.masks else None
         if clips is not None and len(clips[at]) and poses[at].place:
-            known["masks"], known["values"] = clips[at], robot_values(clips[at], poses[at])
+            seen = batch.clips[camera.name][at] if camera.name in batch.clips else None
+            known["masks"], known["values"] = clips[at], robot_values(clips[at], poses[at], seen)
         found.append(Robot(**known))
     return found
 
 
-def robot_values(clip: Clip, poses: Poses) -> tuple[int, ...]:
-    """Return the values of a segmentation that are the robot: they come to new places while everything with a pose stands still."""
+def robot_values(clip: Clip, poses: Poses, pictures: Clip | None = None) -> tuple[int, ...]:
+    """Return the values of a segmentation that are the robot; `pictures` are of the same camera and episode, where there are any."""
+    rests = [
+        n for n in range(1, len(clip)) if poses.still(int(clip.step[n - 1]), int(clip.step[n]), STILL_M, STILL_RAD)
+    ]  # fmt: skip
+    values = _comers(clip, set(rests))
+    return values if pictures is None or not len(pictures) else tuple(sorted({*values, *_turners(clip, rests, pictures, values)}))
+
+
+def _comers(clip: Clip, rests: set[int]) -> tuple[int, ...]:
+    """Return the values that come to new places while things rest."""
     seen: dict[int, BOOL] = {}
     gained, area = defaultdict[int, int](int), defaultdict[int, list[int]](list)
     for n, picture in enumerate(clip.pictures):
-        still = n > 0 and poses.still(int(clip.step[n - 1]), int(clip.step[n]), STILL_M, STILL_RAD)
         for value in np.unique(picture[picture > 0]).tolist():
             here = picture == value
             area[value].append(int(here.sum()))
             before = seen.get(value)
-            if before is not None and still:
+            if before is not None and n in rests:
                 gained[value] += int((here & ~before).sum())
             seen[value] = here if before is None else before | here
     return tuple(v for v in sorted(gained) if gained[v] >= max(NEW_SHARE * float(np.median(area[v])), NEW_PX))
+
+
+def _turners(clip: Clip, rests: Sequence[int], pictures: Clip, known: tuple[int, ...]) -> set[int]:
+    """Return the values that change their looks where they stay while things rest, away from what is known to be the robot."""
+    found: set[int] = set()
+    for n in rests:
+        shown = [pictures.seen[int(clip.step[k])] for k in (n - 1, n)]
+        if min(shown) < 0 or shown[0] == shown[1]:
+            continue
+        first, second = (lab(pictures.pictures[k]) for k in shown)
+        stays = clip.pictures[n - 1] == clip.pictures[n]
+        robot = widened(np.isin(clip.pictures[n - 1], known) | np.isin(clip.pictures[n], known), NEXT_TO)
+        free = masks_at(stays & ~robot, first.shape[:2])
+        labels = _resized(clip.pictures[n], first.shape[:2])
+        changed = free & (distance(first, second) > LOOKS**2)
+        whole, odd = np.bincount(labels[free], minlength=1), np.bincount(labels[changed], minlength=1)
+        odd = np.pad(odd, (0, len(whole) - len(odd)))
+        found |= {int(v) for v in np.flatnonzero(odd >= np.maximum(LOOKS_SHARE * whole, NEW_PX)) if v > 0}
+    return found
+
+
+def _resized(labels: Any, size: tuple[int, ...]) -> Any:
+    import cv2
+
+    return labels if labels.shape == size else cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
 
 
 def arm_capsule(view: View, tip: F64, step: int, config: TripletsConfig) -> BOOL:

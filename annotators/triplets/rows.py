@@ -28,6 +28,7 @@ PROVIDES = pa.schema(
         pa.field("target_ns", pa.int64()),
         pa.field("source_episode", NAME),  # where it is not the row's episode: counterfactuals, negatives of another take
         pa.field("target_episode", NAME),
+        pa.field("factor", NAME),  # what a simulator was told to change, of counterfactuals
         pa.field("edit_kind", NAME),
         pa.field("phase", NAME),
         pa.field("object", NAME),
@@ -64,6 +65,7 @@ class Row:
     target_ns: int | None = None
     source_episode: str | None = None
     target_episode: str | None = None
+    factor: str | None = None
     edit_kind: str | None = None
     phase: str | None = None
     object: str | None = None

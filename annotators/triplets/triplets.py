@@ -15,6 +15,7 @@ import pyarrow as pa
 from annotators.base import Batch, Covers, Grain, fingerprint
 from annotators.clips import Clip, Look, Needs
 from annotators.evaluation import QualityReport
+from annotators.motion.things import object_streams
 from annotators.segments.config import SegmentsConfig
 from annotators.segments.segments import Segments
 from annotators.spans import constant, nothing, span_table
@@ -102,8 +103,8 @@ class Triplets:
         segmented = {c.name for c in contract.cameras if c.role == "segmentation"}
         if self.config.masks:
             looks += [Look(MASK + c.name, size) for c in cameras if MASK + c.name in segmented]
-        inside = self._segments().needs(contract).streams
-        streams = [*inside, *(s for c in cameras for s in view_streams(contract, c))]
+        known = object_streams(contract).values() if self.config.masks or self.config.poses else ()
+        streams = [*known, *self._segments().needs(contract).streams, *(s for c in cameras for s in view_streams(contract, c))]
         return Needs(tuple(looks), tuple(dict.fromkeys(streams)))
 
     def run(self, batch: Batch) -> pa.Table:

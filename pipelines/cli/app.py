@@ -38,6 +38,7 @@ from pipelines.cli import (
     train_gaze,
     train_lam,
     train_tokenizer,
+    triplets,
     verify,
     weigh,
 )  # fmt: skip
@@ -67,7 +68,7 @@ def _exiting(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 for module in (
-    record, ingest, query, standardize, lint, train_tokenizer, train_depth, train_gaze, train_lam, annotate, train_controller, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
+    record, ingest, query, standardize, lint, train_tokenizer, train_depth, train_gaze, train_lam, annotate, triplets, train_controller, fit, audit, weigh, cache, export, verify, ls, lineage, top, metrics, maintain, gc, recall, doctor, demo,
 ):  # fmt: skip
     app.command(name=module.NAME)(_exiting(module.command))
 

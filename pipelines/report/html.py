@@ -58,7 +58,7 @@ def build_report(lake: Lake, catalog: Catalog, report: ReportInput) -> str:
         "stages": [asdict(s) for s in report.stages],
         "commands": [asdict(c) for c in report.commands or DEFAULT_COMMANDS],
     }
-    return _template().render(values)
+    return template("report.html.j2").render(values)
 
 
 def write_report(lake: Lake, name: str, html: str) -> PublishedFile:
@@ -160,7 +160,8 @@ def _colour(text: str, known: int) -> str:
 
 
 @cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """Return a template of `pipelines/report/templates`, with the filters they share."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # Texts come from recordings: everything is escaped.
@@ -169,7 +170,7 @@ def _template() -> Any:
     )
     filters: dict[str, Callable[..., str]] = {"size": _size, "clock": _clock, "count": _count, "share": _share, "short": _short}
     environment.filters.update(filters)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _size(value: float) -> str:
