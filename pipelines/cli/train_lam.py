@@ -19,7 +19,9 @@ def command(
     hz: Annotated[float | None, typer.Option("--hz", help="At most this many pictures per second. Default: all.")] = None,
     agent: Annotated[
         str,
-        typer.Option("--agent", help="Comma-separated values of the segmentation camera that are the agent: they count more."),
+        typer.Option(
+            "--agent", help="What of a segmentation is the agent and counts more: names or values, as in 'right_*,hand,27'."
+        ),
     ] = "",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:<number>.")] = "auto",
     out: Annotated[str | None, typer.Option("--out", help="Folder of the checkpoint. Default: in the lake.")] = None,
@@ -35,7 +37,7 @@ def command(
 
     console = Console(as_json)
     lam = sized(size).changed(key_values(settings))
-    options = TrainingOptions(names(cameras), hz, device, agent=whole_numbers(agent))
+    options = TrainingOptions(names(cameras), hz, device, agent=names(agent))
     done = train_lam(Lake.at(lake), what, lam, out, options)
     for broken in done.broken:
         console.text(f"left out, it does not decode: {broken}")
@@ -47,16 +49,3 @@ def command(
     console.text(f"latent action model: {done.path}" + ("" if done.steps else ", trained already"))
     console.result({"command": NAME, **done.to_dict()})
     return 0
-
-
-def whole_numbers(text: str) -> tuple[int, ...]:
-    """Read whole numbers separated by commas.
-
-    Raises:
-        UsageError: one is none.
-    """
-    from schemas.errors import UsageError
-
-    if wrong := [n for n in names(text) if not n.isdigit()]:
-        raise UsageError(f"--agent {text}: {wrong[0]!r} is no value of a mask; use whole numbers, for example 3,4,5")
-    return tuple(int(n) for n in names(text))

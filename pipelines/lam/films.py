@@ -1,7 +1,9 @@
 """The films a latent action model is trained on: which pictures of which episodes, in groups that fit into memory, decoded ahead."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import accumulate
 
@@ -40,6 +42,7 @@ class Film:
         pictures: how many.
         pairs: how many pairs of them lie a horizon apart.
         masks: the segmentation of the same camera, where the agent is to be found in it.
+        agent: its values that are the agent.
     """
 
     dataset: str
@@ -50,6 +53,7 @@ class Film:
     pictures: int
     pairs: int
     masks: Look | None = None
+    agent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class Films:
         lake: where they are.
         groups: films that are in memory together.
         model: whose pairs and pictures.
-        agent: values of segmentation that are the agent; empty: nobody knows where it is.
+        agent: how the agent is called in segmentations; empty: nobody asked where it is.
     """
 
     lake: Lake
     groups: tuple[tuple[Film, ...], ...]
     model: LamConfig
-    agent: tuple[int, ...] = ()
+    agent: tuple[str, ...] = ()
 
     @property
     def films(self) -> int:
@@ -159,7 +163,7 @@ def films_of(
     cameras: Sequence[str] = (),
     hz: float | None = None,
     hold_bytes: int = HOLD_BYTES,
-    agent: tuple[int, ...] = (),
+    agent: tuple[str, ...] = (),
 ) -> Films:
     """Return the films of the half of the episodes that evaluation does not report on (of all where that half is empty).
 
@@ -170,7 +174,7 @@ def films_of(
         cameras: which; empty: all colour cameras that are not privileged.
         hz: at most this many pictures per second; None: all.
         hold_bytes: decoded pictures of one group.
-        agent: values of `segmentation.<camera>` that are the agent.
+        agent: what of `segmentation.<camera>` is the agent: values, or patterns (`right_*`) of the names an episode gives to values.
 
     Raises:
         UsageError: there is no pair of pictures, or the agent is named and no camera has a segmentation.
@@ -180,19 +184,28 @@ def films_of(
     if not test.all():
         episodes = episodes.filter(pl.Series(~test))
     found, opened = list[Film](), dict[str, Shard]()
-    for dataset, name, episode in episodes.select("dataset", "shard", "episode_id").iter_rows():
+    for dataset, name, episode, told in episodes.select("dataset", "shard", "episode_id", "attributes").iter_rows():
         shard = opened.get(name) or opened.setdefault(name, open_shard(lake, dataset, name))
-        found += _films(shard, dataset, episode, model, cameras, hz, bool(agent))
+        found += _films(shard, dataset, episode, model, cameras, hz, agent_values(agent, told))
     if not found:
         raise UsageError(f"{what!r} shows no two pictures {model.horizons_s[0]:g} s apart of a colour camera; see `cotrain ls`")
     if agent and all(f.masks is None for f in found):
-        raise UsageError(f"{what!r} has no segmentation to find the agent {list(agent)} in; Meta-World recordings have one")
+        raise UsageError(
+            f"{what!r} has no segmentation in which {', '.join(agent)} could be found; Meta-World recordings have one"
+        )
     found.sort(key=lambda f: digest(["film", f.episode, f.look.camera]))
     return Films(lake, tuple(_grouped(found, model.side, hold_bytes)), model, agent)
 
 
+def agent_values(patterns: Sequence[str], attributes: str | None) -> tuple[int, ...]:
+    """Return which values of an episode's segmentation are the agent: those named, and those whose name matches a pattern."""
+    named: dict[str, str] = (json.loads(attributes) if attributes else {}).get("segments", {})
+    matching = {int(value) for value, name in named.items() if any(fnmatchcase(name, p) for p in patterns)}
+    return tuple(sorted(matching | {int(p) for p in patterns if p.isdigit()}))
+
+
 def _films(
-    shard: Shard, dataset: str, episode: str, model: LamConfig, cameras: Sequence[str], hz: float | None, masked: bool
+    shard: Shard, dataset: str, episode: str, model: LamConfig, cameras: Sequence[str], hz: float | None, agent: tuple[int, ...]
 ) -> Iterator[Film]:
     segmented = {c.name for c in shard.contract.cameras if c.role == "segmentation"}
     for camera in shard.contract.cameras:
@@ -202,8 +215,8 @@ def _films(
         what = shown(shard, episode, look)
         pairs = len(pairs_of(what.t_ns, model.horizons_s)[0])
         if pairs:
-            masks = Look(MASKS + camera.name) if masked and MASKS + camera.name in segmented else None
-            yield Film(dataset, shard.shard, episode, look, camera.role == "wrist", len(what.frames), pairs, masks)
+            masks = Look(MASKS + camera.name) if agent and MASKS + camera.name in segmented else None
+            yield Film(dataset, shard.shard, episode, look, camera.role == "wrist", len(what.frames), pairs, masks, agent)
 
 
 def _grouped(films: Sequence[Film], side: int, hold_bytes: int) -> Iterator[tuple[Film, ...]]:
@@ -226,5 +239,5 @@ def _read(films: Films, film: Film) -> Taken | str:
         masks = None if film.masks is None else whole_clip(shard, film.episode, film.masks)
     except CorruptMediaError as error:
         return f"{film.episode}/{film.look.camera}: {error}"
-    agent = agent_in(clip, masks, films.agent, films.model.side) if films.agent else None
+    agent = agent_in(clip, masks, film.agent, films.model.side) if films.agent else None
     return Taken(clip, film.on_hand, agent)

@@ -80,7 +80,7 @@ class TrainingOptions:
         hold_bytes: decoded pictures in memory.
         save_s: seconds between two states to resume from.
         curve_every: steps between two lines of the curves.
-        agent: values of `segmentation.<camera>` that are the agent, whose pixels then count more; empty: none.
+        agent: what of `segmentation.<camera>` is the agent, whose pixels then count more: values, or patterns of names; empty: none.
         stop_after: stop after this many steps of now, as if interrupted; None: go on to the end.
     """
 
@@ -91,7 +91,7 @@ class TrainingOptions:
     hold_bytes: int = HOLD_BYTES
     save_s: float = 60.0
     curve_every: int = 50
-    agent: tuple[int, ...] = ()
+    agent: tuple[str, ...] = ()
     stop_after: int | None = None
 
 

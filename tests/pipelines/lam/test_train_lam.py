@@ -4,24 +4,36 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from annotators.base import in_test
+from annotators.clips import Look
 from annotators.latent.checkpoint import load_books, read_lam
 from annotators.latent.config import Lam
 from annotators.weights import load_weights
 from catalog.lake import Lake
+from pipelines.annotate.pictures import whole_clip
 from pipelines.cli.app import run
+from pipelines.executors import Execution
+from pipelines.ingest import IngestStage
 from pipelines.lam import Trained, train_lam
-from pipelines.lam.films import films_of
+from pipelines.lam.films import agent_values, films_of
 from pipelines.lam.train import TrainingOptions
+from pipelines.record.recording import Header
+from pipelines.record.writer import write_episode, write_header
 from pipelines.selection import choose, split_groups
+from pipelines.shards.reader import open_shard
+from pipelines.sources.base import SourceOptions
+from pipelines.sources.recording import RecordingSource
+from pipelines.unit import run_stage
 from schemas.errors import UsageError
 from tests.support.moving_square import square_lake
+from tests.support.toy_simulator import ToySimulator, toy_spec
 
 LAM = Lam().changed({"side": 32, "width": 4, "dim": 3, "horizons_s": "[0.2]", "steps": 9, "batch": 6, "derive": 4})
-ONE_GROUP = 1 << 30
+SPEC = toy_spec(episodes=3, cameras=("front",), tasks=("stack",))
 
 
 @pytest.fixture(autouse=True)
@@ -97,9 +109,28 @@ def test_pictures_too_far_apart_are_no_pairs(filmed: Lake) -> None:
 
 
 def test_an_agent_needs_a_segmentation_to_be_found_in(filmed: Lake) -> None:
-    with pytest.raises(UsageError, match="no segmentation to find the agent"):
-        films_of(filmed, "all", LAM.model, agent=(3,))
-    assert run(["train-lam", "squares", "--lake", filmed.root, "--agent", "3,hand"]) == 2
+    with pytest.raises(UsageError, match=r"no segmentation in which hand, 3 could be found"):
+        films_of(filmed, "all", LAM.model, agent=("hand", "3"))
+
+
+def test_an_agent_is_found_by_name_in_the_masks_of_its_camera(lake: Lake, tmp_path: Path) -> None:
+    simulator, out = ToySimulator(SPEC), tmp_path / "recording"
+    write_header(out, Header(SPEC, simulator.contract(("stack",))))
+    for scene in SPEC.seeds:
+        write_episode(out, simulator.contract(("stack",)), simulator.run("stack", scene), gop=8)
+    run_stage(IngestStage(lake, RecordingSource(str(out), SourceOptions("toy"))), execution=Execution(workers=0))
+    films = films_of(lake, "all", LAM.model, agent=("thin*", "4"))  # the toy calls value 1 a thing
+    ((pool, broken),) = films.pools(list(films.visits(6, 0, 0, 1)), threads=1)
+    assert broken == []
+    assert pool.agent is not None
+    at = 0
+    for film in films.groups[0]:
+        seen = whole_clip(open_shard(lake, "toy", film.shard), film.episode, Look("segmentation.front"))
+        values = np.isin(seen.pictures, (1, 4))[:, ::2, ::2]  # nearest of 64 by 64 pixels
+        assert np.array_equal(pool.agent[at], values[0])
+        at += film.pictures
+    assert at == len(pool.agent) == len(pool.pictures)
+    assert agent_values(("a*", "7"), None) == (7,)
 
 
 def test_the_command_trains_and_annotates(filmed: Lake, capsys: pytest.CaptureFixture[str]) -> None:
