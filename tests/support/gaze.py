@@ -249,3 +249,14 @@ def with_gaze(batch: Batch, change: Any) -> Batch:
             gaze = gaze.set_column(gaze.column_names.index(name), gaze.schema.field(name), array)
         parts += [gaze, rest]
     return replace(batch, streams=pa.concat_tables(parts).unify_dictionaries())
+
+
+def batch_of_draft(source: Any, draft: Any) -> Batch:
+    """One episode as a source drafts it, as an annotator is given it."""
+    tables = [
+        t
+        if t is None or "episode_id" in t.column_names
+        else t.add_column(0, "episode_id", pa.array(["e"] * len(t)).dictionary_encode())
+        for t in (draft.steps, draft.streams)
+    ]
+    return Batch(source.contract(), tables[0], streams=tables[1])

@@ -125,7 +125,7 @@ def grid_times(count: int, fps: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 def language_style_column(style: str) -> str:
     """Return the LeRobot column for a style: what happens at one frame is an event, what holds from there on persists."""
-    return LANGUAGE_COLUMNS[1] if style in ("interjection", "vqa", "trace") else LANGUAGE_COLUMNS[0]
+    return LANGUAGE_COLUMNS[1] if style in ("interjection", "vqa", "trace", "gaze") else LANGUAGE_COLUMNS[0]
 
 
 def _fps(job: ExportJob, notes: list[str]) -> int:

@@ -280,7 +280,13 @@ def test_files_and_settings_that_make_no_sense_are_refused(weights: str, tmp_pat
     ):  # fmt: skip
         with pytest.raises(UsageError, match=words):
             PredictedGaze.from_settings(settings)
-    wrong: tuple[dict[str, Any], ...] = ({"side": 40}, {"dim": 30, "heads": 4}, {"steps": 0}, {"labels": "both"}, {"least_crop": 0.0})
+    wrong: tuple[dict[str, Any], ...] = (
+        {"side": 40},
+        {"dim": 30, "heads": 4},
+        {"steps": 0},
+        {"labels": "both"},
+        {"least_crop": 0.0},
+    )
     for bad in wrong:
         with pytest.raises(UsageError):
             GazeNetSpec(**bad)

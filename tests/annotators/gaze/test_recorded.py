@@ -18,7 +18,7 @@ from schemas.contract import Camera, Contract, Stream
 from schemas.errors import UsageError
 from schemas.shards import STREAMS, steps_schema
 from tests.contracts.annotator import AnnotatorContract
-from tests.support.gaze import Ego, gaze_of, lens_of, plan_of, seen_by, turns, wearer, with_gaze
+from tests.support.gaze import Ego, batch_of_draft, gaze_of, lens_of, plan_of, seen_by, turns, wearer, with_gaze
 
 GAZE = RecordedGaze()
 SHORT = Ego(seconds=3.0)
@@ -239,13 +239,7 @@ def test_neon_is_aligned_within_one_picture_by_its_own_clocks(data: Path) -> Non
     folder = data / "gaze" / "neon_part1"
     source = NeonSource(str(folder), options())
     (draft,), _ = read(source)
-    name = pa.array(["neon"] * draft.steps.num_rows).dictionary_encode()
-    steps = draft.steps if "episode_id" in draft.steps.column_names else draft.steps.add_column(0, "episode_id", name)
-    assert draft.streams is not None
-    streams = draft.streams
-    if "episode_id" not in streams.column_names:
-        streams = streams.add_column(0, "episode_id", pa.array(["neon"] * streams.num_rows).dictionary_encode())
-    batch = Batch(source.contract(), steps, streams=streams)
+    batch = batch_of_draft(source, draft)
     looked = rows(batch)
     frames = np.fromfile(folder / "Neon Scene Camera v1 ps1.time", "<i8")
     at, points = np.fromfile(folder / "gaze ps1.time", "<i8"), np.fromfile(folder / "gaze ps1.raw", "<f4").reshape(-1, 2)
@@ -274,10 +268,7 @@ def test_parted_eyes_do_not_lend_their_distance(data: Path) -> None:
 
     source = AriaSource(str(data / "gaze" / "aria_gen1_mps" / "eye_gaze_vergence"), options())
     drafts, _ = read(source)
-    draft = drafts[0]
-    assert draft.streams is not None
-    named = [t if "episode_id" in t.column_names else t.add_column(0, "episode_id", pa.array(["a"] * t.num_rows).dictionary_encode()) for t in (draft.steps, draft.streams)]  # fmt: skip
-    batch = Batch(source.contract(), named[0], streams=named[1])
+    batch = batch_of_draft(source, drafts[0])
     found = find_gaze(batch.contract, GazeConfig())
     assert not isinstance(found, str)
     samples = read_samples(batch, 0, found, GazeConfig())
