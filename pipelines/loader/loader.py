@@ -82,6 +82,7 @@ class Loader:
             for batch in source:
                 self._given += 1
                 yield batch
+                del batch  # or it would be held while the next one is waited for
         finally:
             source.close()
 

@@ -73,7 +73,7 @@ class Block:
         Raises:
             CorruptMediaError: one of these frames cannot be decoded, whatever else the block holds.
         """
-        done = self._decode_missing(frames, out)
+        done = {} if all(f in self._kept for f in frames) else self._decode_missing(frames, out)
         left: list[int] = []
         for place, frame in enumerate(frames):
             if frame in done:
@@ -130,13 +130,15 @@ class Block:
 
     def _claim(self, frames: Iterable[int]) -> list[int]:
         """Return the units of the frames that are neither here nor on their way. Only under the ring's lock."""
-        known = (self._kept, self._busy, self._broken)
-        mine: dict[int, None] = {}
-        for frame in frames:
-            if not any(frame in where for where in known):
-                unit = self.units.get(frame, (frame,))
-                mine |= dict.fromkeys(f for f in unit if f == frame or (self._again(f, 0) and not any(f in w for w in known)))
+        mine: set[int] = set()
+        for frame in filter(self._unknown, frames):
+            unit = self.units.get(frame, ())
+            mine.add(frame)
+            mine.update(f for f in unit if f != frame and self._again(f, 0) and self._unknown(f))
         return sorted(mine)
+
+    def _unknown(self, frame: int) -> bool:
+        return frame not in self._kept and frame not in self._busy and frame not in self._broken
 
     def _again(self, frame: int, now: int) -> bool:
         return self.uses is None or self.uses[frame] > now
