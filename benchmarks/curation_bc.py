@@ -29,6 +29,7 @@ from transforms.curation.pooled import Reference
 from transforms.curation.score import Subject
 from transforms.curation.segments import movements
 from transforms.curation.signals import read_signals
+from transforms.intervals import wilson
 from transforms.lint.base import Evidence
 
 HZ, LONGEST, NEAR = 20, 80, 0.15
@@ -195,14 +196,6 @@ def row(name: str, won: list[int], random: list[int], seeds: int) -> dict[str, A
         "kept by": name, "success": round(sum(won) / (seeds * TESTS), 3), "wilson": f"{low:.3f}-{high:.3f}",
         "over_random": round(float(differences.mean()) / TESTS, 3), "p": round(sign_flip(differences), 5), "seeds": seeds,
     }  # fmt: skip
-
-
-def wilson(won: int, played: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a proportion."""
-    share, extra = won / played, z * z / played
-    middle = (share + extra / 2) / (1 + extra)
-    half = z * math.sqrt(share * (1 - share) / played + extra / played / 4) / (1 + extra)
-    return middle - half, middle + half
 
 
 def sign_flip(differences: Any) -> float:
