@@ -87,7 +87,7 @@ def gather(
         features(seen[1]), None if state is None else state[first],
         None if annotator.name == FlowLatent.name else _matrix(_flow(batch, camera, horizon, rows)),
         None if twin is None else _matrix(_of(twin, camera, horizon)), code, 0 if code is None else int(code.max()) + 1,
-        {"valid_share": float(truth.usable.mean())},
+        first, last, {"valid_share": float(truth.usable.mean())},
     )  # fmt: skip
     return whole.take(truth.usable)
 

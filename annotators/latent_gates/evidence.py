@@ -31,6 +31,9 @@ class Evidence:
         random: float32[n, d], what the same model says before it is trained; None where nothing is trained.
         code: int64[n], discrete latents; None where they are continuous.
         codes: how many there are.
+        start: int64[n], the batch's step where each interval begins; None where there is no batch.
+        stop: int64[n], the step where it ends.
+        detail: further numbers for every report.
     """
 
     latent: F32
@@ -46,6 +49,8 @@ class Evidence:
     random: F32 | None = None
     code: I64 | None = None
     codes: int = 0
+    start: I64 | None = None
+    stop: I64 | None = None
     detail: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -60,7 +65,7 @@ class Evidence:
 
     def take(self, rows: BOOL | I64) -> Self:
         """Return some of the intervals."""
-        per_row = ("latent", "action", "episode", "first", "second", "state", "flow", "random", "code")
+        per_row = ("latent", "action", "episode", "first", "second", "state", "flow", "random", "code", "start", "stop")
         found = {n: v[rows] for n in per_row if (v := getattr(self, n)) is not None}
         return replace(self, **found)
 

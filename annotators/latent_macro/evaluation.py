@@ -1,5 +1,6 @@
 """How good macro latents are: how long runs last, whether what the agent does changes where they do, what longer latents tell about actions."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,8 +9,11 @@ import pyarrow as pa
 from annotators.base import Batch
 from annotators.evaluation import QualityReport, bootstrap, known, not_measurable, verdict
 from annotators.latent_gates.truth import interval_motion
+from annotators.latent_macro.book import code_book
+from annotators.latent_macro.latents import latents_of
 from annotators.spans import episodes_of
 from transforms.grid import I64, SECOND
+from transforms.macro_latents import choose_penalty, distances
 from transforms.noise import raw
 from transforms.rotation import F64
 
@@ -22,8 +26,8 @@ RUNS = f"median run of {WANTED_S[0]:g} to {WANTED_S[1]:g} s"
 SPREAD = "actions differ less inside runs than inside the same runs moved along the episode, the whole interval"
 
 
-def evaluate_macros(annotator: "LatentMacro", batch: Batch) -> tuple[QualityReport, ...]:
-    """Run the gates of one kind of macro latent."""
+def evaluate_macros(annotator: "LatentMacro", batch: Batch, val: Batch) -> tuple[QualityReport, ...]:
+    """Run the gates of one kind of macro latent on `batch`; `val` says which penalty would make runs as long as wanted."""
     if annotator.config.kind != "persistent":
         from annotators.latent_gates.batches import evaluate_latents
 
@@ -32,7 +36,24 @@ def evaluate_macros(annotator: "LatentMacro", batch: Batch) -> tuple[QualityRepo
     rows = rows.filter(rows.column("valid"))
     if not rows.num_rows:
         return not_measurable("run_seconds", "no run", RUNS), not_measurable("action_spread_inside", "no run", SPREAD)
-    return _lengths(annotator, batch, rows), _spread(batch, rows)
+    lengths = _lengths(annotator, batch, rows)
+    lengths = replace(lengths, detail={**lengths.detail, "penalty_wanted": wanted_penalty(annotator, val)})
+    return lengths, _spread(batch, rows)
+
+
+def wanted_penalty(annotator: "LatentMacro", val: Batch) -> float | None:
+    """Return the `penalty` whose median run on these episodes is nearest to what is wanted; None where nothing can be said."""
+    if not val.episodes or (book := code_book(annotator.config.checkpoint)) is None:
+        return None
+    horizons = annotator.short.lam.model.horizons_s
+    found = [x.over(0) for x in latents_of(annotator.short.run(val), val, horizons) if x.reason is None]
+    if not found:
+        return None
+    costs = [distances(book.tokens(x.z)[0], book.codes) for x in found]
+    starts = np.concatenate([[0], np.cumsum([len(c) for c in costs])]).astype(np.int64)
+    gaps = np.concatenate([np.diff(x.t0_ns) for x in found])
+    period = float(np.median(gaps)) / SECOND if len(gaps) else 1 / annotator.config.hz
+    return choose_penalty(np.concatenate(costs), starts, period, WANTED_S) / book.unit
 
 
 def _lengths(annotator: "LatentMacro", batch: Batch, rows: pa.Table) -> QualityReport:

@@ -43,7 +43,7 @@ class LatentMacroConfig:
         cameras: whose pictures; empty: all colour cameras that are not privileged.
         hz: at most this many pictures per second.
         count: latents of a sequence.
-        penalty: of a change of code, in squared distances from a code to its nearest neighbour; `cotrain.macro_penalty` finds one.
+        penalty: of a change of code, in squared distances from a code to its nearest neighbour; `--evaluate` says which one makes runs of a second.
     """
 
     checkpoint: str = ""
@@ -158,7 +158,7 @@ class LatentMacro:
         """Measure how long runs last and whether actions change where they do, or what sequences tell about actions."""
         from annotators.latent_macro.evaluation import evaluate_macros
 
-        return evaluate_macros(self, heldout.part("test"))
+        return evaluate_macros(self, heldout.part("test"), heldout.part("val"))
 
     def _rows(self, latents: Latents) -> Iterator[Macro]:
         """Make the rows of one camera and episode."""

@@ -28,6 +28,7 @@ from pipelines.sources.base import Group, SourceOptions
 from pipelines.unit import run_stage
 from schemas.contract import Camera, Contract, Feature
 from schemas.shards import steps_schema
+from transforms.optical_flow import dense_flow, describe, grey
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -120,7 +121,7 @@ def square_batch(film: Pushes, hz: float = HZ) -> Batch:
         columns = _columns(film, e, per)
         frames = np.repeat(np.arange(steps, dtype=np.int32), per)
         tables.append(build_steps(contract, t_ns, columns, frames={"front": frames}))
-        pictures = np.rint(film.pictures[e] * 255).astype(np.uint8)
+        pictures = _u8(film.pictures[e])
         clips.append(Clip(pictures, t_ns[::per], np.arange(steps) * per, frames.astype(np.int64), pictures.shape[1:3]))
     lengths = [t.num_rows for t in tables]
     names = pa.array([f"film-{e}" for e in range(len(tables))], pa.string())
@@ -157,17 +158,32 @@ class SquareSource:
         t_ns = np.arange(self.steps, dtype=np.int64) * 1_000_000_000 // HZ
         frames = {"front": np.arange(self.steps, dtype=np.int32)}
         for e in range(self.episodes):
-            track = encode_h264("front", np.rint(film.pictures[e] * 255).astype(np.uint8), t_ns, HZ)
+            track = encode_h264("front", _u8(film.pictures[e]), t_ns, HZ)
             steps = build_steps(self.contract(), t_ns, _columns(film, e, 1), language="push the red square", frames=frames)
             yield EpisodeDraft(str(e), steps, (track,), success=True, uri=self.uri)
 
 
-def square_pool(film: Pushes) -> Pool:
-    """Return every pair of neighbouring pictures, ready to learn from."""
+def square_pool(film: Pushes, labels: float = 0.0, *, mask: bool = False) -> Pool:
+    """Return every pair of neighbouring pictures, ready to learn from; the first `labels` of them know their push, pictures where red is."""
     shown = scenes(film)
     count = len(shown.first)
-    pictures = np.concatenate([np.rint(p * 255).astype(np.uint8) for p in (shown.first, shown.second)])
-    return Pool(pictures, np.arange(count), np.arange(count) + count, np.zeros(count, np.int64), np.zeros(count, bool))
+    pictures = np.concatenate([_u8(p) for p in (shown.first, shown.second)])
+    label = film.action.reshape(-1, 2).astype(np.float32) / REACH
+    label[round(labels * count) :] = np.nan
+    agent = pictures[..., 0].astype(int) > pictures[..., 1].astype(int) + 90 if mask else None
+    rows = np.arange(count)
+    return Pool(pictures, rows, rows + count, np.zeros(count, np.int64), np.zeros(count, bool), agent, label if labels else None)
+
+
+def square_flow(film: Pushes) -> F32:
+    """Return described flow of every pair of neighbouring pictures, float32[n, 38]."""
+    shown = scenes(film)
+    pairs = zip(grey(_u8(shown.first)), grey(_u8(shown.second)), strict=True)
+    return np.stack([describe(dense_flow(a, b)) for a, b in pairs])
+
+
+def _u8(pictures: F32) -> npt.NDArray[np.uint8]:
+    return np.rint(pictures * 255).astype(np.uint8)
 
 
 def square_checkpoint(folder: Path, film: Pushes, **settings: Any) -> Path:

@@ -122,6 +122,7 @@ def test_a_longer_penalty_makes_longer_runs_and_quality_says_how_long(checkpoint
     assert count[0] >= count[1] >= count[2] == 12
     reports = {r.metric: r for r in macro(checkpoint, penalty=0.5).evaluate(batch)}
     assert reports["run_seconds"].baselines["nearest_code"] <= (reports["run_seconds"].value or 0.0)
+    assert reports["run_seconds"].detail["penalty_wanted"] >= 0
     assert reports["action_spread_inside"].baselines.keys() == {"moved", "one_run"}
 
 
