@@ -183,7 +183,8 @@ def _device_events(
     batch: Batch, episode: str, source: GazeSource, table: pa.Table, t_ns: I64, known: BOOL
 ) -> tuple[I32, BOOL] | None:
     """Return what the device itself calls fixations and saccades; None where it says nothing."""
-    texts = [(t or "").lower() for t in table.column("text").to_pylist()]
+    told = table.column("text")
+    texts = [] if told.null_count == len(told) else [(t or "").lower() for t in told.to_pylist()]
     if any(DEVICE_FIXATION in t for t in texts):
         still = np.array([DEVICE_FIXATION in t for t in texts], np.bool_) & known
         return _numbered(still), np.array([DEVICE_SACCADE in t for t in texts], np.bool_) & known

@@ -22,6 +22,7 @@ SOURCES = Registry(
         "tobii": "pipelines.sources.gaze:TobiiSource",
         "pupil": "pipelines.sources.gaze:PupilSource",
         "egtea": "pipelines.sources.gaze:EgteaSource",
+        "ego4d_gaze": "pipelines.sources.gaze:Ego4dGazeSource",
         "human_video": "pipelines.sources.human_video:HumanVideoSource",
     },
 )

@@ -9,6 +9,7 @@ from rosbags.rosbag1 import Writer as Ros1Writer
 
 from tests.pipelines.sources import (
     test_gaze_aria,
+    test_gaze_ego4d,
     test_gaze_egtea,
     test_gaze_hot3d,
     test_gaze_neon,
@@ -62,6 +63,7 @@ def seeds() -> dict[str, tuple[str, Callable[[Path], Any]]]:
         "gaze-g3": ("tobii", test_gaze_tobii.g3),
         "gaze-g2": ("tobii", test_gaze_tobii.g2),
         "gaze-egtea": ("egtea", test_gaze_egtea.dataset),
+        "gaze-ego4d": ("ego4d_gaze", test_gaze_ego4d.recording),
         "gaze-hot3d": ("hot3d", lambda p: test_gaze_hot3d.tar(p / "train_aria" / "clip-000001.tar", test_gaze_hot3d.clip_files())),
     }  # fmt: skip
 

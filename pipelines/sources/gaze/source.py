@@ -8,6 +8,7 @@ from pipelines.shards.draft import EpisodeDraft
 from pipelines.sources.base import Group, SourceOptions
 from pipelines.sources.gaze.aria import Aria
 from pipelines.sources.gaze.base import Declared, Family, Place, Take
+from pipelines.sources.gaze.ego4d import Ego4d
 from pipelines.sources.gaze.egtea import Egtea
 from pipelines.sources.gaze.episode import build_episode
 from pipelines.sources.gaze.hot3d import Hot3d
@@ -153,6 +154,14 @@ class EgteaSource(GazeSource):
 
     name: ClassVar[str] = "egtea"
     family: ClassVar[type[Any]] = Egtea
+
+
+@dataclass(frozen=True, slots=True)
+class Ego4dGazeSource(GazeSource):
+    """Ego4D: canonical videos with their tables of gaze."""
+
+    name: ClassVar[str] = "ego4d_gaze"
+    family: ClassVar[type[Any]] = Ego4d
 
 
 def _finish(contract: Contract, take: Take) -> EpisodeDraft | Reject:

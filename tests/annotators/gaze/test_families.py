@@ -12,8 +12,9 @@ from annotators.gaze.config import GazeConfig
 from annotators.gaze.recorded import RecordedGaze
 from annotators.gaze.samples import read_samples
 from annotators.gaze.source import find_gaze
-from pipelines.sources.gaze import EgteaSource, PupilSource, TobiiSource
+from pipelines.sources.gaze import Ego4dGazeSource, EgteaSource, PupilSource, TobiiSource
 from tests.pipelines.sources.gaze_files import only, options, stream
+from tests.pipelines.sources.test_gaze_ego4d import recording as ego4d
 from tests.pipelines.sources.test_gaze_egtea import dataset as egtea
 from tests.pipelines.sources.test_gaze_pupil import cloud, core
 from tests.pipelines.sources.test_gaze_tobii import g2, g3
@@ -21,6 +22,7 @@ from tests.support.gaze import batch_of_draft
 
 FAMILIES: dict[str, tuple[Any, Callable[[Path], Path], str]] = {
     "egtea": (EgteaSource, egtea, "pixels"),
+    "ego4d": (Ego4dGazeSource, ego4d, "shares_up"),
     "cloud": (PupilSource, cloud, "pixels"),
     "core": (PupilSource, core, "shares_up"),
     "glasses 2": (TobiiSource, g2, "shares"),

@@ -53,7 +53,7 @@ def test_the_lake_keeps_nan_and_negative_times(lake: Lake, data: Path) -> None:
     assert both.filter(pl.col("stream") == "hands")["values"].explode().is_nan().any()
 
 
-@pytest.mark.parametrize("kind", ["neon", "hot3d", "aria", "tobii", "pupil", "egtea"])
+@pytest.mark.parametrize("kind", ["neon", "hot3d", "aria", "tobii", "pupil", "egtea", "ego4d_gaze"])
 def test_a_folder_without_a_recording_says_so(tmp_path: Path, kind: str) -> None:
     source = open_source(str(tmp_path), options(), kind)
     with pytest.raises(MalformedSourceError, match="holds no recording"):

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from pipelines.sources.gaze import EgteaSource, Hot3dSource, NeonSource, PupilSource, TobiiSource
+from pipelines.sources.gaze import Ego4dGazeSource, EgteaSource, Hot3dSource, NeonSource, PupilSource, TobiiSource
 from pipelines.unit import Reject
 from schemas.errors import CotrainError
-from tests.pipelines.sources import test_gaze_egtea, test_gaze_hot3d, test_gaze_neon, test_gaze_pupil, test_gaze_tobii
+from tests.pipelines.sources import (
+    test_gaze_ego4d,
+    test_gaze_egtea,
+    test_gaze_hot3d,
+    test_gaze_neon,
+    test_gaze_pupil,
+    test_gaze_tobii,
+)
 from tests.pipelines.sources.gaze_files import options
 
 TRIES = 12
@@ -24,6 +31,7 @@ MAKERS: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "g2": (TobiiSource, lambda folder: test_gaze_tobii.g2(folder, name="livedata.json")),
     "g3": (TobiiSource, test_gaze_tobii.g3),
     "egtea": (EgteaSource, test_gaze_egtea.dataset),
+    "ego4d": (Ego4dGazeSource, test_gaze_ego4d.recording),
     "clip": (Hot3dSource, lambda folder: test_gaze_hot3d.tar(folder / "clip-000001.tar", test_gaze_hot3d.clip_files())),
 }
 
