@@ -97,8 +97,7 @@ class LamTraining:
         warp: weight of the predicted picture, moved back along the flow, against the earlier one.
         texture: weight of gradients and of block frequencies, in the place of a perceptual loss.
         momentum: of the slow copy, at the beginning; 0.999 at the end.
-        labels: weight of reading the true action off the latent, on the pairs that carry one.
-        label_share: which share of the pairs carry one, chosen by episode.
+        labels: weight of reading the true action off the latent, on pairs that carry one (`Pool.label`).
         derive: codes per level fitted to a continuous latent after training; 0: none.
         derive_levels: levels of residual codes.
     """
@@ -124,14 +123,13 @@ class LamTraining:
     texture: float = 0.0
     momentum: float = 0.99
     labels: float = 0.5
-    label_share: float = 0.0
     derive: int = 64
     derive_levels: int = 2
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch < 2 or not self.rate > 0 or not self.clip > 0:
             raise UsageError(f"steps={self.steps}, batch={self.batch}, rate={self.rate}: use 1, 2 and more than 0 at least")
-        shares = {k: getattr(self, k) for k in ("warmup", "shift", "jitter", "beta_from", "momentum", "label_share")}
+        shares = {k: getattr(self, k) for k in ("warmup", "shift", "jitter", "beta_from", "momentum")}
         if wrong := {k: v for k, v in shares.items() if not 0 <= v <= 1}:
             raise UsageError(f"{wrong} must lie in 0..1")
         weights = ("decay", "motion", "agent", "beta", "sparse", "l1", "flow", "warp", "texture", "labels")

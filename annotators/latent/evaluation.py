@@ -61,11 +61,20 @@ class Imagination:
         return np.concatenate(parts)
 
 
-def evaluate(annotator: "LatentAction", untrained: "LatentAction", batch: Batch) -> tuple[QualityReport, ...]:
-    """Run every gate: what latents tell about actions per camera and horizon, and, of models of pixels, what the decoder imagines."""
+def evaluate(
+    annotator: "LatentAction", untrained: "LatentAction", batch: Batch, *, network: bool = True
+) -> tuple[QualityReport, ...]:
+    """Run every gate: what latents tell about actions per camera and horizon, and, of models of pixels, what the decoder imagines.
+
+    Args:
+        annotator: what is judged.
+        untrained: the same before it was trained.
+        batch: episodes with pictures that it was not trained on.
+        network: whether to run the nonlinear probes too; they take seconds.
+    """
     plain = replace(annotator, config=replace(annotator.config, least_gain=None))  # judged on every pair, not on those it likes
     twin = replace(untrained, config=replace(untrained.config, least_gain=None))
-    found = evaluate_latents(plain, batch, twin)
+    found = evaluate_latents(plain, batch, twin, network=network)
     return (*found, *_dreams(annotator, batch))
 
 

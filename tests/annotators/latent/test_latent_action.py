@@ -12,6 +12,7 @@ from annotators.base import Batch
 from annotators.clips import no_clip
 from annotators.latent import checkpoint
 from annotators.latent.config import Lam
+from annotators.latent.evaluation import evaluate
 from annotators.latent.latent_action import LatentAction, LatentActionConfig
 from annotators.latent.model import build
 from schemas.errors import UsageError
@@ -131,3 +132,16 @@ def test_without_a_checkpoint_rows_say_so_and_a_wrong_one_is_told_early(tmp_path
         LatentAction.from_settings({"checkpoint": str(tmp_path)})
     with pytest.raises(UsageError, match="too slow"):
         LatentAction.from_settings({"checkpoint": written(tmp_path / "m"), "hz": "2.0"})
+
+
+def test_evaluation_has_every_gate_and_an_untrained_model_passes_none_that_matters(tmp_path: Path) -> None:
+    folder, batch = written(tmp_path, horizons_s="[0.2, 0.4]"), square_batch(pushes(40, 5, 1))
+    plain = asked(folder, camera_motion=False)
+    reports = {r.metric: r for r in evaluate(plain, replace(plain, trained=False), batch, network=False)}
+    gates = ("action_r2_linear", "second_picture_r2", "motion_correlation", "gain_on_changed", "scene_cut_ratio", "shuffle_ratio")
+    for horizon in ("0.2", "0.4"):
+        assert {f"{gate}.@{horizon}s" for gate in gates} <= reports.keys()
+        probe = reports[f"action_r2_linear.@{horizon}s"]
+        assert {"frame_t", "state", "permuted", "flow_latent", "random_init", "raw_pair"} <= probe.baselines.keys()
+        assert probe.gate == reports[f"shuffle_ratio.@{horizon}s"].gate == "fail"
+        assert reports[f"cycle_ratio.@{horizon}s"].gate == "not-measurable"
