@@ -11,6 +11,7 @@ from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotations import segment_starts
 from pipelines.attempts.recorded import intervention_nodes, read_recorded, retry_nodes
+from pipelines.attempts.spoken import correction_nodes
 from pipelines.attempts.traces import read_traces
 from pipelines.publish import publish_bytes
 from pipelines.selection import choose
@@ -21,7 +22,7 @@ from schemas.ids import bytes_digest, is_slug, unit_id
 from transforms.attempts.tree import open_tree
 
 CODE = "2"  # raise when the nodes made of the same input change
-Origin = Literal["interventions", "retries", "traces"]
+Origin = Literal["interventions", "corrections", "retries", "traces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class AttemptsStage:
     Attributes:
         lake: where episodes are and trees go.
         source: a slug; the trees are listed under it.
-        origin: `interventions` and `retries` read episodes of the lake, `traces` a JSONL file.
+        origin: `interventions`, `corrections` and `retries` read episodes of the lake, `traces` a JSONL file.
         what: a selection of episodes, or the file's URL.
         tolerance: retries: how finely initial states are told apart, in the features' own units.
     """
@@ -96,7 +97,7 @@ class AttemptsStage:
                 if self.origin == "retries":
                     nodes += retry_nodes(episode, starts.get(episode.row["episode_id"], ())[1:], self.tolerance)
                 else:
-                    nodes += intervention_nodes(episode)
+                    nodes += correction_nodes(episode) if self.origin == "corrections" else intervention_nodes(episode)
             except DataError as error:
                 rejects.append(Reject.of(error, episode.row["episode_id"], episode.row["uri"] or ""))
         return nodes, rejects

@@ -14,7 +14,7 @@ SourceOption = Annotated[str, typer.Option("--source", help="Only the attempts a
 
 def add(
     what: Annotated[str, typer.Argument(help="A JSONL file of traces, or a selection of episodes.")],
-    origin: Annotated[str, typer.Option("--from", help="traces, interventions or retries.")] = "traces",
+    origin: Annotated[str, typer.Option("--from", help="traces, interventions, corrections or retries.")] = "traces",
     source: Annotated[str, typer.Option("--as", help="Name to list them under.")] = "attempts",
     tolerance: Annotated[
         float, typer.Option("--tolerance", min=0, help="retries: how finely initial states are told apart.")
