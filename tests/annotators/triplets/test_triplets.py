@@ -24,11 +24,11 @@ from tests.support.table_film import film
 class TestContract(AnnotatorContract):
     @pytest.fixture
     def annotator(self) -> Any:
-        return Triplets(TripletsConfig(candidates=("segment", "clip"), negatives=False))
+        return Triplets(TripletsConfig(candidates=("clip",), negatives=False))
 
     @pytest.fixture
     def changed(self) -> Any:
-        return Triplets(TripletsConfig(camera_px=0.8, candidates=("segment", "clip"), negatives=False))
+        return Triplets(TripletsConfig(camera_px=0.8, candidates=("clip",), negatives=False))
 
     @pytest.fixture
     def rates(self) -> dict[int, Batch]:
@@ -143,6 +143,7 @@ def test_gates_pass_on_a_simulator_and_twins_fail_them() -> None:
     for name in ("precision", "camera_error_px", "twins_refused"):
         assert good[name].gate == "pass", good[name]
     assert good["recall"].detail["by_kind"]["location"]["recall"] > 0.3
+    batch = batch.take([0, 1])
     blind = reports(batch, verdicts=lambda pair: None)
     assert blind["precision"].gate == "fail"
     assert blind["twins_refused"].gate == "fail"
