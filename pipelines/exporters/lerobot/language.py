@@ -17,6 +17,7 @@ PERSISTENT, EVENTS = LANGUAGE_COLUMNS
 ROLE = "assistant"  # who says what an annotator found
 ASKER = "user"
 QUESTION = "vqa"  # one question per frame and camera
+INTERJECTION = "interjection"  # a person's words
 _BASE = [pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string()), pa.field("style", pa.string())]
 _TIME = [pa.field("timestamp", pa.float32(), nullable=False)]
 _TAIL = [pa.field("camera", pa.string()), pa.field("tool_calls", pa.list_(pa.json_()))]
@@ -51,7 +52,7 @@ def atoms_for(
     count, taken = len(t_ns), set[tuple[int, str | None]]()
     for row in mine:
         step = _nearest(t_ns, row.start_ns)
-        body: dict[str, Any] = {"role": ROLE, "content": row.text, "style": row.style}
+        body: dict[str, Any] = {"role": ASKER if row.style == INTERJECTION else ROLE, "content": row.text, "style": row.style}
         if name == PERSISTENT:
             atoms.append(Atom(0, count, body | {"timestamp": float(np.float32(step / fps))}))
             continue

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.lake import Lake
@@ -56,6 +57,8 @@ def told(lake: Lake, tmp_path: Path) -> Lake:
     names = [e.episode_id for e in job_of(first, tmp_path / "x", name="turning").episodes]
     rows = {n: (LanguageRow("interjection", "no, to the left", SAID * SECOND // FPS),) for n in names}
     LeRobotExporter().export(job_of(first, tmp_path / "set", ExportOptions(image_frames=0), rows, name="turning"))
+    (event,) = {json.dumps(e) for cell in pq.read_table(tmp_path / "set/data")["language_events"].to_pylist() for e in cell}
+    assert json.loads(event)["role"] == "user", "as LeRobot's own pipeline writes them"
     run_stage(IngestStage(lake, LeRobotSource(str(tmp_path / "set"), SourceOptions("told"))), execution=HERE)
     return lake
 
