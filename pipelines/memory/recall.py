@@ -61,7 +61,7 @@ def recall(lake: Lake, name: str, k: int, *, text: str = "", frame: str = "") ->
     found: list[dict[str, Any]] = []
     for kind in (k for k in kinds if k in listed["kind"].to_list() or len(kinds) == 1):
         memory = open_memory(lake, name, kind)
-        near = memory.ask(vector, k, str(listed["model"][0]))
+        near = memory.ask(vector, k, str(listed["model"][0]), once=True)
         found += [_answer(memory.entry(int(r)), float(s)) for r, s in zip(near.rows[0], near.scores[0], strict=True) if r >= 0]
     return sorted(found, key=lambda f: -f["score"])[:k]
 

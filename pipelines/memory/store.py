@@ -80,7 +80,7 @@ class Memory:
     def __len__(self) -> int:
         return self.table.num_rows
 
-    def ask(self, queries: F32, k: int, model: str, kind: str | None = None) -> Found:
+    def ask(self, queries: F32, k: int, model: str, kind: str | None = None, *, once: bool = False) -> Found:
         """Return the `k` nearest rows to each query; ties are in order of id.
 
         Args:
@@ -88,6 +88,7 @@ class Memory:
             k: how many.
             model: that fingerprint.
             kind: only rows of this kind.
+            once: nothing will be asked after this, so encoding the vectors first would not pay.
 
         Raises:
             UsageError: another encoder made this memory's vectors, or widths differ.
@@ -97,7 +98,7 @@ class Memory:
                 f"this memory was made by encoder {self.model}, the query by {model}; vectors of two encoders cannot be compared"
             )
         if kind is None:
-            return nearest(self.keys, queries, k, self.longest, self.codes)
+            return nearest(self.keys, queries, k, self.longest, None if once else self.codes)
         rows = np.flatnonzero(np.asarray(pa.compute.equal(self.table.column("kind"), kind)))
         found = nearest(self.keys[rows], queries, k, self.longest)
         return Found(np.where(found.rows >= 0, rows[np.maximum(found.rows, 0)] if len(rows) else -1, -1), found.scores)
