@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NEXT, LEAD = "gaze_object_is_used_next", "gaze_lead_s"
 METRICS = (NEXT, LEAD)
+TIMES = 2.0  # gaze upside down is a little better than chance where things lie evenly above and below the middle
 CENTRE = np.array([0.5, 0.5])
 
 
@@ -47,10 +48,10 @@ def _next(annotator: "GazeChain", rests: list[list[Rest]], things: list[Things |
     hits, asked = _hits(annotator, rests, things, acts)
     value, interval = ratio(hits, asked)
     chance = {name: float(_hits(annotator, r, things, acts)[0].sum() / max(asked.sum(), 1)) for name, r in wrong.items()}
-    better = interval is not None and interval[0] > max(chance.values())
+    better = interval is not None and interval[0] > max(chance.values()) and value >= TIMES * max(chance.values())
     return QualityReport(
         NEXT, value, interval, count, int(asked.sum()), "all", chance, verdict(better), "acts that name a thing",
-        "the interval lies above gaze from other times and the centre",
+        f"the interval lies above gaze from other times and the centre, and the value is {TIMES:g} times as high",
     )  # fmt: skip
 
 
