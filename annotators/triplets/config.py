@@ -36,6 +36,7 @@ class TripletsConfig:
         still_s: how far around.
         match: least overlap of colours between what left one place and what came to another; a thing that hardly went shows half of it.
         least_ssim: structural similarity outside of what changed.
+        light: most median distance in Lab of what did not change: where all of a picture is a little different, the light is.
         duplicate_bits: pairs whose hashes differ by fewer bits, and that change the same place, are one.
         goal_every_s: how far apart starts of `goal` pairs lie.
         goal_first_s: the nearest goal; the next ones are twice as far each.
@@ -69,6 +70,7 @@ class TripletsConfig:
     still_s: float = 0.1
     match: float = 0.6
     least_ssim: float = 0.93
+    light: float = 3.0
     duplicate_bits: int = 6
     goal_every_s: float = 2.0
     goal_first_s: float = 0.5
@@ -84,7 +86,7 @@ class TripletsConfig:
     reach_m: float = 0.25
 
     def __post_init__(self) -> None:
-        for name in ("hz", "still_s", "lab", "camera_px", "goal_every_s", "goal_first_s", "shift_px", "most_gain"):
+        for name in ("hz", "still_s", "lab", "camera_px", "goal_every_s", "goal_first_s", "shift_px", "most_gain", "light"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}={getattr(self, name)} must be above zero")
         if not 0 < self.least_part <= self.least_area < self.most_area <= 1:

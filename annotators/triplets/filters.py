@@ -130,7 +130,9 @@ def single(e: Evidence) -> str | float:
 
 
 def surroundings(e: Evidence) -> str | float:
-    """7: everything else looks as before."""
+    """7: everything else looks as before, and in the same light."""
+    if e.light > e.config.light:
+        return "light_differs"
     outside, _ = e.likeness
     if outside <= e.config.least_ssim:
         return "surroundings_differ"

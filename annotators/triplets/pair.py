@@ -117,7 +117,12 @@ class Evidence:
     @cached_property
     def change(self) -> BOOL:
         """Every changed pixel."""
-        return changed_pixels(distance(*self.labs), self.flow, self.camera, self.config)
+        return changed_pixels(self.apart, self.flow, self.camera, self.config)
+
+    @cached_property
+    def apart(self) -> F32:
+        """Squared distance of every pixel's colours in Lab."""
+        return distance(*self.labs)
 
     @cached_property
     def robot(self) -> BOOL:
@@ -141,6 +146,12 @@ class Evidence:
         if len(touched) < 2:
             return found
         return in_order([joined(touched), *(p for p in found if not any(p is t for t in touched))])
+
+    @cached_property
+    def light(self) -> float:
+        """Median distance in Lab of what did not change, half of it taken: another light is seen everywhere."""
+        rest = ~widened(self.change | self.robot, HALO)
+        return float(np.sqrt(np.median(self.apart[rest][::2]))) if rest.any() else 0.0
 
     @cached_property
     def likeness(self) -> tuple[float, float]:
