@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -224,6 +225,8 @@ def memory(folder: Path, samples: int, codec: str, mixture: str, threads: int) -
 
     torch.set_num_threads(1)
     assert Loader is not None
+    if find_spec("pandas") is not None:
+        import_module("pandas")  # pyarrow imports it, where it is installed, with the first column that becomes an array
     backend_for({"jpeg": "mjpeg", "h264": "h264", "av1-": "av1"}[codec[:4]])
 
     def answer() -> dict[str, Any]:

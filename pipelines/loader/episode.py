@@ -16,9 +16,9 @@ from schemas.mixture import Match
 from transforms.columns import feature_array
 from transforms.windows import Window, delayed_window, drawn_delay_ns, period_ns, signal_window
 
-OPEN_EPISODES = 1024  # views hold no pixels and no packets, only mapped arrays
+OPEN_EPISODES = 4096  # views hold no pixels and no packets, only mapped arrays
 READ_OFTEN = 4  # samples of an episode after which its windows are resolved for all steps at once
-WINDOW_ENTRIES = 4096  # most entries of such a table: 17 bytes each, for every open episode
+WINDOW_ENTRIES, WINDOW_TABLES = 4096, 1024  # most entries of such a table, 17 bytes each; and most tables, shared by equal clocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +154,16 @@ class EpisodeView:
     def _every_window(self, offsets: tuple[int, ...], late_ns: int, match: Match) -> Window | None:
         """Return the windows of every step, [T, K], once an episode is read often enough that resolving them together pays."""
         key = (offsets, late_ns, match)
-        found = self._windows.get(key, 0)
-        if isinstance(found, int):
-            if found < READ_OFTEN or len(self.t_ns) * len(offsets) > WINDOW_ENTRIES:
-                self._windows[key] = found + 1
-                return None
-            steps = np.arange(len(self.t_ns))
-            found = delayed_window(self.t_ns, steps, offsets, hold_ns=self.period_ns, match=match, late_ns=late_ns)
-            self._windows[key] = found
-        return found
+        asked = self._asked.get(key, 0)
+        if asked < READ_OFTEN:
+            self._asked[key] = asked + 1 if len(self.t_ns) * len(offsets) <= WINDOW_ENTRIES else -1 << 62
+            return None
+        return _windows_of(self._clock, self.period_ns, offsets, late_ns, match)
+
+    @cached_property
+    def _clock(self) -> bytes:
+        """The times of the steps, from the first on: what windows depend on."""
+        return (self.t_ns - self.t_ns[0]).tobytes()
 
     @cached_property
     def shots(self) -> dict[Any, Any]:
@@ -170,8 +171,8 @@ class EpisodeView:
         return {}
 
     @cached_property
-    def _windows(self) -> dict[Any, Window | int]:
-        """Per offsets, latency and rule: every step's window, or how often one was asked for."""
+    def _asked(self) -> dict[Any, int]:
+        """Per offsets, latency and rule: how often a window was asked for; far below zero where a table would be too large."""
         return {}
 
     @cached_property
@@ -206,6 +207,13 @@ class _Texts:
         if text is None:
             text = self._known[code] = self._names[code].as_py() or ""
         return text
+
+
+@lru_cache(maxsize=WINDOW_TABLES)
+def _windows_of(clock: bytes, hold_ns: int, offsets: tuple[int, ...], late_ns: int, match: Match) -> Window:
+    """Return the window of every step of a clock, [T, K]: the same table for all episodes that keep the same time."""
+    t_ns = np.frombuffer(clock, np.int64)
+    return delayed_window(t_ns, np.arange(len(t_ns)), offsets, hold_ns=hold_ns, match=match, late_ns=late_ns)
 
 
 @lru_cache(maxsize=OPEN_EPISODES)

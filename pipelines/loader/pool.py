@@ -49,6 +49,11 @@ class Pool:
 
     def _unused(self, size: int) -> tuple[U8, Any] | None:
         """Return the smallest unused memory that is large enough, but not of more than twice the size."""
+        if same := self._free.get(size):
+            try:
+                return same.pop()
+            except IndexError:
+                pass  # another thread was faster
         for known in sorted(k for k in list(self._free) if size <= k <= 2 * size):
             try:
                 return self._free[known].pop()

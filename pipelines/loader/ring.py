@@ -63,7 +63,7 @@ class Block:
     units: Mapping[int, Sequence[int]]
     uses: Counter[int] | None
     _kept: dict[int, Any] = field(default_factory=dict[int, Any])
-    _busy: dict[int, threading.Event] = field(default_factory=dict[int, threading.Event])
+    _busy: dict[int, Any] = field(default_factory=dict[int, Any])
     _broken: set[int] = field(default_factory=set[int])
     _gone: bool = False
 
@@ -107,13 +107,13 @@ class Block:
             mine = self._claim(frames)
             if not mine:
                 return {}
-            begun = threading.Event()
+            begun = threading.Lock()  # held until they are here
+            begun.acquire()
             self._busy |= dict.fromkeys(mine, begun)
         places = {f: p for p, f in enumerate(frames) if f in mine}
-        shown = Counter(frames)
         kept: dict[int, Any] = {}
         try:
-            kept = self.store.keep(mine, {f: out[p] for f, p in places.items()}, lambda f: self._again(f, shown[f]))
+            kept = self.store.keep(mine, {f: out[p] for f, p in places.items()}, lambda f: self._again(f, frames.count(f)))
             return places
         except CorruptMediaError:
             self._broken.update(mine)
@@ -126,7 +126,7 @@ class Block:
                     del self._busy[frame]
                 self.ring.decoded += len(mine)
                 self.ring.grow(self, sum(map(self.store.size, kept.values())))
-            begun.set()
+            begun.release()
 
     def _claim(self, frames: Iterable[int]) -> list[int]:
         """Return the units of the frames that are neither here nor on their way. Only under the ring's lock."""
@@ -146,7 +146,8 @@ class Block:
     def _waited(self, frame: int) -> Any:
         busy = self._busy.get(frame)
         if busy is not None:
-            busy.wait()
+            with busy:
+                pass
         return self._kept.get(frame)
 
     def _used(self, frames: Sequence[int], decoded: int) -> None:
@@ -193,12 +194,10 @@ class BlockRing:
         """Count the bytes that a block has come to hold, and let go of others where they are too many. Only under the lock."""
         self.bytes += size
         self.most = max(self.most, self.bytes)
-        for key in list(self._spans):
+        while self._spans and all(block.over for block in next(iter(self._spans.values())).values()):
+            self._spans.popitem(last=False)  # what is over holds nothing
+        for key in list(self._spans) if self.bytes > self.budget else ():
             blocks = self._spans[key].values()
-            if not all(block.over for block in blocks):
-                if self.bytes <= self.budget:
-                    break
-                if any(block is by for block in blocks):
-                    continue
-            self.bytes -= sum(block.drop() for block in blocks)
-            del self._spans[key]
+            if self.bytes > self.budget and not any(block is by for block in blocks):
+                self.bytes -= sum(block.drop() for block in blocks)
+                del self._spans[key]
