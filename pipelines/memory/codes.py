@@ -90,14 +90,14 @@ def supported() -> bool:
     """Tell whether whole numbers of 8 bits are multiplied exactly and fast: the processor has the instructions, and torch a way to them."""
     import torch
 
-    if not torch.cpu._is_vnni_supported():  # without them, sums of two products may saturate
-        return False
     random = torch.Generator().manual_seed(0)
     keys, asked = (torch.randint(-TOP, TOP + 1, (n, 80), generator=random, dtype=torch.int8) for n in (64, 3))
     keys[0], asked[0] = TOP, TOP
     try:
+        if not torch.cpu._is_vnni_supported():  # without them, sums of two products may saturate
+            return False
         found = _multiply(asked, _packed(keys), torch.ones(64))
-    except (AttributeError, RuntimeError, TypeError):
+    except (AttributeError, RuntimeError, TypeError):  # another processor, or another torch
         return False
     return bool((found == asked.float() @ keys.float().T).all())
 
