@@ -39,10 +39,10 @@ def save(
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / WEIGHTS, {k: v.detach().cpu().contiguous() for k, v in tensors.items()})
+    write_text(folder / CONFIG, json.dumps(lam.document() | dict(told or {}), indent=1, sort_keys=True) + "\n")
     if books is not None:
         write_tensors(folder / CODES, {"books": torch.from_numpy(books)})
-    write_text(folder / CONFIG, json.dumps(lam.document() | dict(told or {}), indent=1, sort_keys=True) + "\n")
+    write_tensors(folder / WEIGHTS, {k: v.detach().cpu().contiguous() for k, v in tensors.items()})  # last: now it is trained
 
 
 def read_lam(folder: str | Path) -> Lam:

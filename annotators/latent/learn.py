@@ -32,10 +32,11 @@ class Learner:
 
     Attributes:
         step: how many steps were made.
+        settled: whether no step is under way; an interrupted one leaves nothing to go on from.
     """
 
     def __init__(self, lam: Lam, device: str = "cpu", labels: int = 0) -> None:
-        self.lam, self.device, self.step = lam, device, 0
+        self.lam, self.device, self.step, self.settled = lam, device, 0, True
         self.model: LatentActionModel = build(lam, device)
         config, told = lam.model, lam.training
         with torch.random.fork_rng(devices=[]):
@@ -57,7 +58,7 @@ class Learner:
         Raises:
             UsageError: the loss is no longer a number.
         """
-        told, on = self.lam.training, torch.device(self.device)
+        told, on, self.settled = self.lam.training, torch.device(self.device), False
         for group in self.optimiser.param_groups:
             group["lr"] = rate_at(self.step, self.lam)
         with torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda"):
@@ -71,6 +72,7 @@ class Learner:
         self.optimiser.step()
         self._after(latent)
         self.step += 1
+        self.settled = True
         costs = {name: float(value.detach()) for name, value in terms.items()}
         return {"loss": float(loss.detach()), **costs, "gradient": float(norm), "rate": rate_at(self.step - 1, self.lam)}
 

@@ -188,8 +188,10 @@ class _Run:
             self.seconds = time.perf_counter() - started
 
     def keep(self) -> None:
-        """Write the model if it is done, else the state to go on from."""
+        """Write the model if it is done, else the state to go on from; a step that was interrupted leaves the last state as it is."""
         learner = self._learner
+        if not learner.settled:
+            return
         if learner.step < self.lam.training.steps:
             write_tensors(self.folder / RESUME, learner.state())
             return

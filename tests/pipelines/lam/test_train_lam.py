@@ -12,6 +12,7 @@ from annotators.base import in_test
 from annotators.clips import Look
 from annotators.latent.checkpoint import load_books, read_lam
 from annotators.latent.config import Lam
+from annotators.latent.learn import Learner
 from annotators.weights import load_weights
 from catalog.lake import Lake
 from pipelines.annotate.pictures import whole_clip
@@ -66,6 +67,21 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(filmed: Lake, tmp_pat
     curves = [json.loads(line) for line in (tmp_path / "parts" / "curves.jsonl").read_text().splitlines()]
     assert [c["step"] for c in curves] == [2, 4, 6, 8, 9]
     assert {"loss", "reconstruction", "bottleneck", "flow", "frames_per_s", "wait_share", "device_busy"} <= curves[-1].keys()
+
+
+def test_an_interrupted_step_leaves_the_last_state_as_it_was(
+    filmed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(filmed, tmp_path / "m", stop_after=2)
+    kept = (tmp_path / "m" / "resume.safetensors").read_bytes()
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Learner, "_after", interrupted)  # the optimiser has moved the weights by then
+    with pytest.raises(KeyboardInterrupt):
+        train(filmed, tmp_path / "m")
+    assert (tmp_path / "m" / "resume.safetensors").read_bytes() == kept
 
 
 def test_a_finished_run_is_not_done_again_and_another_one_is_not_mixed_with_it(filmed: Lake, tmp_path: Path) -> None:
