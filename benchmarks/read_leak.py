@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import goal, main
-from benchmarks.read_data import build_lake
+from benchmarks.read_data import RUN, WINDOW, build_lake
 from benchmarks.read_peers import BATCH, resident
 
 SAMPLES, EPISODES, STRETCHES = 100_000, 50, 10
+WHOLE = WINDOW * RUN  # a stretch ends with a window of the block order, so that blocks in use are as many after each
 CASES = (("jpeg", "random"), ("h264-gop2", "random"), ("h264-gop8", "blocks"))
 
 
@@ -29,7 +30,7 @@ def run(quick: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory(prefix="cotrain-bench-leak-") as name:
         for codec, order in CASES:
             lake = build_lake(Path(name) / f"{codec}-{order}", codec, EPISODES)
-            rows.append({"case": f"{codec} {order}, 2 threads", "samples": samples // len(CASES), **_read(lake, order, samples)})
+            rows.append({"case": f"{codec} {order}, 2 threads", **_read(lake, order, samples)})
     grown = max(row["held_mb"][-1] - row["held_mb"][2] for row in rows)
     files = max(row["files"][-1] - row["files"][2] for row in rows)
     threads = max(row["threads_left"] for row in rows)
@@ -45,7 +46,7 @@ def _read(lake: Any, order: str, samples: int) -> dict[str, list[float] | int]:
 
     dataset, before = load(f"mixture:{order}", lake), threading.active_count()
     loader = dataset.loader(BATCH, threads=2)
-    per_stretch = samples // len(CASES) // STRETCHES // BATCH * BATCH
+    per_stretch = -(-samples // len(CASES) // STRETCHES // WHOLE) * WHOLE
     held: list[float] = []
     files: list[float] = []
     for start in itertools.islice(itertools.count(0, per_stretch), STRETCHES):
@@ -55,7 +56,12 @@ def _read(lake: Any, order: str, samples: int) -> dict[str, list[float] | int]:
         gc.collect()
         held.append(round(resident()[0], 1))
         files.append(len(list(Path("/proc/self/fd").iterdir())))
-    return {"held_mb": held, "files": files, "threads_left": threading.active_count() - before}
+    return {
+        "samples": per_stretch * STRETCHES,
+        "held_mb": held,
+        "files": files,
+        "threads_left": threading.active_count() - before,
+    }
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch
 from pipelines.loader.dataset import Batches, Memory, MixtureDataset
 from pipelines.loader.device import carried
 from pipelines.loader.fields import Field
-from pipelines.loader.pool import Pool
+from pipelines.loader.pool import Pool, give_back
 from pipelines.loader.prefetch import Batch, prefetch
 from pipelines.loader.ring import BlockRing
 from schemas.errors import UsageError
@@ -85,6 +85,8 @@ class Loader:
                 del batch  # or it would be held while the next one is waited for
         finally:
             source.close()
+            if self.threads:
+                give_back()
 
 
 def block_bytes(dataset: MixtureDataset) -> int | None:

@@ -4,6 +4,8 @@ A block of memory goes back to its pool when the last array or tensor on it is g
 stays as it is, and the pool makes new memory instead.
 """
 
+import ctypes
+import sys
 import weakref
 from collections import defaultdict, deque
 from typing import Any
@@ -83,3 +85,13 @@ class Pool:
         event = torch.cuda.Event()
         event.record()
         return event
+
+
+def give_back() -> None:
+    """Give memory that decoders have freed back to the system.
+
+    The C library keeps it for the thread that used it; after a few threads have come and gone, that is more than is in use.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # not every C library has it
+        trim(0)
