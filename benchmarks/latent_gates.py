@@ -18,7 +18,7 @@ import numpy as np
 from annotators.evaluation import QualityReport
 from pipelines.cli.options import key_values
 
-STEPS, PAIRS, HELD = 300, 4096, 1024
+STEPS, PAIRS, HELD = 200, 4096, 1024
 
 
 def main() -> None:
@@ -80,7 +80,7 @@ def run_film(options: Any) -> None:
         print(
             f"\nfilm seed {seed}: {settings} distractor={options.distractor} labels={options.labels}, {spent:.0f} CPU s of training"
         )
-        table([*judge(found), *judge_dreams(mind, shown)])
+        table([*judge(found, network=seed == seeds[0]), *judge_dreams(mind, shown)])
         collapsed = replace(found, latent=np.zeros_like(found.latent))
         twins = {"shuffled": found.shuffled(), "copy_collapsed": collapsed, "random_init": replace(found, latent=before)}
         for name, twin in twins.items():
@@ -139,7 +139,7 @@ def _by_blocks(own: Any, flow: Any, batch: Any, seconds: float, horizon: float) 
         names = tuple(dict.fromkeys(keys))
         cut = replace(found.take(inside), names=names, episode=np.array([names.index(k) for k in keys]))
         print(f"{name}: blocks of {seconds:g} s of {len(batch.episodes)} recordings the model has seen")
-        table(judge(cut))
+        table(judge(cut, network=False))
 
 
 def _worth(own: Any, batch: Any, horizon: float) -> None:
