@@ -19,6 +19,7 @@ FRAME = 8  # pixels around a part that its surroundings are in
 WINDOW = 7  # of structural similarity
 UNITS = np.array([[(100 / 255) ** 2, 1.0, 1.0]], np.float32)
 BALANCE = 0.2
+DARK, ONE_FACTOR = 20, 0.15  # levels that say nothing of a factor; largest spread of its logarithm
 GROUND = 0.25
 
 
@@ -182,6 +183,18 @@ def similar_edges(source: U8, target: U8, part: Part) -> float:
     a, b = (s - s.mean() for s in sizes)
     length = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / length if length else 0.0
+
+
+def is_shading(source: U8, target: U8, part: Part) -> bool:
+    """Tell whether a part of two RGB pictures only became brighter or darker: all its channels by about one factor, pixel by pixel."""
+    here, there = (p[part.mask].astype(np.float64) for p in (source, target))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = np.where((here > DARK) & (there > DARK), np.log(there / here), np.nan)
+    told = np.isfinite(factor).sum(1) >= 2
+    if told.mean() < 0.5:
+        return False
+    known = factor[told]
+    return float(np.median(np.nanmax(known, 1) - np.nanmin(known, 1))) < ONE_FACTOR
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotators.triplets.camera import corner_shift
-from annotators.triplets.change import Part, came_from, exchange, similar_edges, widened
+from annotators.triplets.change import Part, came_from, exchange, is_shading, similar_edges, widened
 from annotators.triplets.pair import Evidence
 from annotators.triplets.words import contradicts, gripper_promised, kind_promised
 
@@ -131,7 +131,7 @@ def single(e: Evidence) -> str | float:
 
 def surroundings(e: Evidence) -> str | float:
     """7: everything else looks as before, and in the same light."""
-    if e.light > e.config.light:
+    if e.light > e.config.light or _only_lit(e):
         return "light_differs"
     outside, _ = e.likeness
     if outside <= e.config.least_ssim:
@@ -180,6 +180,13 @@ def read_change(e: Evidence) -> Moved:
         return Moved(promised or "location", None, None, part, part)  # the robot hides the other half
     seen = "attribute" if similar_edges(*e.greys, part) > REPAINTED else "count"
     return Moved(promised or seen, None, None, part, part)
+
+
+def _only_lit(e: Evidence) -> bool:
+    """Tell whether the one part that changed kept its edges and its hue: light falls on it that did not before."""
+    if len(e.parts) != 1 or exchange(*e.labs, e.parts[0]).balanced:
+        return False
+    return similar_edges(*e.greys, e.parts[0]) > REPAINTED and is_shading(e.source, e.target, e.parts[0])
 
 
 def _matches(e: Evidence) -> tuple[float, float]:

@@ -7,7 +7,7 @@ and no filter sees it but the kind of edit, which only names an accepted pair.
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ from schemas.ids import unit_id
 from transforms.spread import spread
 
 CODE = "1"
+LEAST_GAIN = 1.01
 NAME = "triplets_counterfactual"  # under which its side tables are listed
 MOMENTS = 3  # of a scene that was rendered again
 
@@ -107,14 +108,15 @@ class CounterfactualStage:
         pictures, shown = zip(
             *(_pictures(s, t["episode_id"], camera, moments) for s, t in ((base, take.source), (other, take.target))), strict=True
         )
-        kept: list[Kept] = []
+        # a simulator's camera does not adapt to light, so that another brightness is another light
+        config, kept = replace(self.annotator.config, most_gain=LEAST_GAIN), list[Kept]()
         for n, step in enumerate(moments.tolist()):
             row = Row(
                 step, step + 1, candidate="counterfactual", prompt=take.prompt, source_ns=int(shown[0][n]), target_ns=int(shown[1][n]),
                 target_episode=take.target["episode_id"], factor=take.factor,
             )  # fmt: skip
             pair = Pair(pictures[0][n], pictures[1][n], take.prompt, kind=take.kind)
-            kept.append(with_verdict(row, judge(Evidence(pair, self.annotator.config))))
+            kept.append(with_verdict(row, judge(Evidence(pair, config))))
         rows = [k.row for k in kept]
         positives = [r for r in rows if r.label == "positive"]
         for row in positives if self.annotator.config.negatives else ():
