@@ -89,10 +89,7 @@ def test_the_next_act_on_it_follows_in_the_text() -> None:
         assert row["contact_ns"] * 1e-9 == pytest.approx(row["start_ns"] * 1e-9 + row["lead_s"], abs=1 / 15)
 
 
-def test_a_chain_is_an_event_with_its_camera_in_lerobots_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LeRobot knows the style once it is registered, as docs/gaze.md says; its own reader then finds the text at its frame."""
-    from lerobot.datasets import language, language_render
-
+def test_a_chain_is_an_event_with_its_camera() -> None:
     batch = wearer((0,), 15, SHORT)
     told = rows(batch)
     said = [LanguageRow(r["style"], r["text"], r["start_ns"], r["camera"]) for r in told]
@@ -100,13 +97,7 @@ def test_a_chain_is_an_event_with_its_camera_in_lerobots_column(monkeypatch: pyt
     atoms = atoms_for("language_events", (), said, batch.t_ns, 15, {"scene": "observation.images.scene"})
     assert [a.body["camera"] for a in atoms] == ["observation.images.scene"] * len(told)
     assert [a.first for a in atoms] == [r["start_step"] for r in told]
-    for name in ("EVENT_ONLY_STYLES", "VIEW_DEPENDENT_STYLES"):
-        monkeypatch.setattr(language, name, getattr(language, name) | {"gaze"})
-    assert language.column_for_style("gaze") == "language_events"
-    at = told[0]["start_step"] / 15
-    found = language_render.emitted_at(at, persistent=[], events=[dict(atoms[0].body)], style="gaze")
-    assert found is not None
-    assert found["content"] == told[0]["text"]
+    assert [a.body["content"] for a in atoms] == [r["text"] for r in told]
 
 
 def test_the_eyes_are_first_and_every_twin_fails() -> None:
