@@ -12,6 +12,7 @@ from schemas.shards import CodecHeader
 AVCC_LENGTH_BYTE, HVCC_LENGTH_BYTE = 4, 21
 OBU_FORBIDDEN, OBU_EXTENSION, OBU_HAS_SIZE = 0x80, 0x04, 0x02
 LEB128_BYTES = 8
+IDR_SLICE = 5  # of NAL unit types; below it are the other coded slices
 
 
 def first_malformed(header: CodecHeader, data: Sequence[bytes]) -> int | None:
@@ -20,6 +21,23 @@ def first_malformed(header: CodecHeader, data: Sequence[bytes]) -> int | None:
     if check is None:
         return None
     return next((row for row, packet in enumerate(data) if not check(packet)), None)
+
+
+def starts_anew(header: CodecHeader, packet: bytes | memoryview) -> bool:
+    """Tell whether a packet is an H.264 picture that makes a decoder forget all before it (IDR, ITU-T H.264 section 7.4.1.2.4).
+
+    Only packets with length fields are looked into; of any other the answer is no.
+    """
+    extra = header.extradata
+    if header.codec != "h264" or len(extra) <= AVCC_LENGTH_BYTE or extra[0] != 1:
+        return False
+    width, at = (extra[AVCC_LENGTH_BYTE] & 3) + 1, 0
+    while at + width < len(packet):
+        kind = packet[at + width] & 31
+        if kind <= IDR_SLICE:  # the first coded slice
+            return kind == IDR_SLICE
+        at += width + int.from_bytes(packet[at : at + width])
+    return False
 
 
 def _checker(header: CodecHeader) -> Callable[[bytes], bool] | None:

@@ -221,6 +221,36 @@ def test_held_pictures_are_those_that_are_decoded():
         assert np.array_equal(into, decode_rgb(track, [frame])[0])
 
 
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_a_decoder_showed_before_changes_nothing(codec, tmp_path):
+    """Reads that jump between two films through one decoder show what a new thread's decoder shows, also after one that failed."""
+    encoder, options = CODECS[codec]
+    films = [
+        as_track(
+            demux(str(write_video(tmp_path / f"{n}.mp4", list(range(n, n + 24)), codec=encoder, **options))).whole("c"), "x", "0"
+        )
+        for n in (0, 50)
+    ]
+    truth = [_in_a_thread(lambda track=track: decode_rgb(track, range(24))) for track in films]
+    rng, rows = np.random.default_rng(0), films[0].info.rows
+    broken = replace(films[0], info=replace(films[0].info, rows=rows - 1))  # its last picture never comes
+    for _ in range(40):
+        number, first = int(rng.integers(2)), int(rng.integers(22))
+        frames = sorted({first, first + int(rng.integers(1, 3))})
+        assert np.array_equal(decode_rgb(films[number], frames), truth[number][frames])
+        if rng.random() < 0.2 and broken.in_order:
+            with pytest.raises(CorruptMediaError, match="never shows it"):
+                decode_rgb(broken, [23])
+
+
+def _in_a_thread(work):
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
 def test_containers_are_kept_by_identity_and_bounded(monkeypatch):
     """Another track under the same names is another track, and what was read first is dropped first."""
     backend = usable("torchcodec")

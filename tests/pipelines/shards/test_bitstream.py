@@ -1,13 +1,16 @@
 """Damaged packets are found by their inner lengths, whole ones of every real recording pass."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipelines.shards.bitstream import first_malformed
+from pipelines.shards.bitstream import first_malformed, starts_anew
 from pipelines.shards.demux import demux
+from pipelines.shards.encode import encode_h264
 from schemas.shards import CodecHeader
-from tests.support.video import write_video
+from tests.support.video import barcode, write_video
 
 REAL = [
     "human_video/02_cups.mp4",
@@ -48,3 +51,12 @@ def test_overwritten_cut_shifted_empty_and_padded_packets_are_found(tmp_path: Pa
 def test_codecs_without_inner_lengths_are_not_judged() -> None:
     assert first_malformed(CodecHeader("mjpeg"), [b"anything"]) is None
     assert first_malformed(CodecHeader("h264", extradata=b"\0\0\0\1gone"), [b"annex b"]) is None
+
+
+def test_pictures_that_start_anew_are_told_by_their_nal_type() -> None:
+    film = encode_h264("c", np.stack([barcode(n) for n in range(9)]), np.arange(9), 20, gop=4)
+    assert [starts_anew(film.header, data) for data in film.data] == [n % 4 == 0 for n in range(9)]
+    assert starts_anew(film.header, memoryview(film.data[4]))
+    assert not starts_anew(replace(film.header, codec="hevc"), film.data[0])
+    assert not starts_anew(replace(film.header, extradata=b"\0\0\0\1"), film.data[0])  # start codes carry no lengths
+    assert not starts_anew(film.header, b"")
