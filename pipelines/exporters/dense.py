@@ -164,8 +164,12 @@ def _columns(lake: Lake, dense: Dense, rows: Mapping[str, tuple[int, int]], coun
 
 def _matrix(column: pa.ChunkedArray, width: int) -> npt.NDArray[np.float32]:
     whole: Any = column.combine_chunks()
-    flat = whole.flatten() if pa.types.is_nested(whole.type) else whole.cast(pa.float32())
-    return flat.to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, width)
+    if not pa.types.is_nested(whole.type):
+        return whole.cast(pa.float32()).to_numpy(zero_copy_only=False).astype(np.float32).reshape(-1, width)
+    made = np.full((len(whole), width), np.nan, np.float32)  # a valid row may say nothing in one of its columns
+    told = whole.drop_null().flatten().to_numpy(zero_copy_only=False)
+    made[whole.is_valid().to_numpy(zero_copy_only=False)] = told.astype(np.float32).reshape(-1, width)
+    return made
 
 
 def _read(lake: Lake, uri: str) -> pa.Table:

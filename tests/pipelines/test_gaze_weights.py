@@ -21,6 +21,7 @@ from pipelines.annotate.quality import evaluate
 from pipelines.annotations import language_rows, read_annotations
 from pipelines.cli.app import app
 from pipelines.executors import Execution
+from pipelines.exporters.dense import find_dense, open_annotated
 from pipelines.gaze_weights import train_gaze
 from pipelines.ingest import IngestStage
 from pipelines.sources.base import SourceOptions
@@ -106,6 +107,12 @@ def test_recorded_gaze_is_measured_with_pictures_and_chains_become_language_rows
     assert set(told) == set(episodes["episode_id"])
     assert {r.style for rows in told.values() for r in rows} == {"gaze"}
     assert all(r.text.startswith("look at <loc") and r.camera == "scene" for rows in told.values() for r in rows)
+    dense = find_dense(catalog, ["gaze_chain"], episodes)
+    for shard in dense:
+        steps = open_annotated(recorded, "wearers", shard, dense[shard]).steps
+        place, box = (np.stack(steps.column(f"annotation.gaze_chain.{n}").to_pylist()) for n in ("xy", "box"))
+        assert np.isfinite(place).all(1).mean() > 0.5
+        assert np.isnan(box).all()  # nobody told which thing it was
 
 
 def test_a_selection_without_gaze_is_refused(recorded: Lake, tmp_path: Path) -> None:
