@@ -5,7 +5,6 @@ spec describes model and training; weights are safetensors with the spec beside 
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -91,70 +90,12 @@ class GazeNetSpec:
 def build(spec: GazeNetSpec) -> Any:
     """Return the untrained model; its random numbers come from the seed alone."""
     import torch
-    from torch import nn
 
-    places = (spec.side // DEEP) ** 2
-
-    def stage(a: int, b: int) -> Any:
-        return nn.Sequential(
-            nn.Conv2d(a, b, 3, 2, 1), nn.GroupNorm(math.gcd(8, b), b), nn.GELU(), nn.Conv2d(b, b, 3, 1, 1), nn.GELU()
-        )
-
-    class GazeNet(nn.Module):
-        prior: Any
-
-        def __init__(self) -> None:
-            super().__init__()
-            w, d = spec.width, spec.dim
-            self.stages = nn.ModuleList([stage(3, w), stage(w, 2 * w), stage(2 * w, 4 * w), stage(4 * w, 8 * w)])
-            self.into = nn.Linear(8 * w, d)
-            self.where = nn.Parameter(torch.randn(places, d) * 0.02)
-            self.when = nn.Parameter(torch.randn(spec.frames, d) * 0.02)
-            layer = nn.TransformerEncoderLayer(d, spec.heads, 4 * d, 0.0, "gelu", batch_first=True, norm_first=True)
-            self.mix = nn.TransformerEncoder(layer, spec.layers, enable_nested_tensor=False)
-            self.up = nn.ModuleList([nn.Conv2d(d + 4 * w, 4 * w, 3, 1, 1), nn.Conv2d(4 * w + 2 * w, 2 * w, 3, 1, 1)])
-            self.out = nn.Conv2d(2 * w, 1, 1)
-            self.register_buffer("prior", torch.zeros(spec.grid, spec.grid))
-
-        def encode(self, pictures: Any) -> tuple[Any, Any, Any]:
-            """Return what each picture alone tells: a quarter, an eighth and a sixteenth of the side of [P, 3, S, S]."""
-            x = self.stages[0](pictures)
-            fine = self.stages[1](x)
-            middle = self.stages[2](fine)
-            return fine, middle, self.stages[3](middle)
-
-        def tokens(self, deep: Any) -> Any:
-            """Return [P, places, dim] of the deepest stage."""
-            return self.into(deep.flatten(2).transpose(1, 2)) + self.where
-
-        def decode(self, tokens: Any, fine: Any, middle: Any) -> Any:
-            """Return what is added to the prior's logarithm, [B, grid, grid].
-
-            Args:
-                tokens: [B, frames, places, dim], the present picture last.
-                fine: of the present picture.
-                middle: of the present picture.
-            """
-            count = len(tokens)
-            mixed = self.mix((tokens + self.when[:, None]).flatten(1, 2))[:, -places:]
-            side = spec.side // DEEP
-            x = mixed.transpose(1, 2).reshape(count, spec.dim, side, side)
-            for conv, skip in zip(self.up, (middle, fine), strict=True):
-                x = nn.functional.interpolate(x, scale_factor=2.0, mode="nearest")
-                x = nn.functional.gelu(conv(torch.cat([x, skip], 1)))
-            return self.out(x)[:, 0]
-
-        def forward(self, windows: Any) -> Any:
-            """Return the same of windows [B, frames, 3, S, S]."""
-            count, frames = windows.shape[:2]
-            fine, middle, deep = self.encode(windows.flatten(0, 1))
-            tokens = self.tokens(deep).reshape(count, frames, places, spec.dim)
-            last = slice(frames - 1, None, frames)
-            return self.decode(tokens, fine[last], middle[last])
+    from annotators.gaze.network import GazeNet
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        return GazeNet()
+        return GazeNet(spec.grid, spec.side // DEEP, spec.frames, spec.width, spec.dim, spec.layers, spec.heads)
 
 
 def as_input(pictures: Any) -> Any:
