@@ -42,6 +42,7 @@ class Robot:
         tip: float64[3, T] metres; None where no hand is measured.
         joints: float64[D, T] radians, of robots that tell no hand.
         opening: float64[T] of the gripper, 1 open; None where there is none.
+        person: whether it is no robot but a person, whose hands nobody measures.
     """
 
     masks: Clip | None = None
@@ -50,6 +51,7 @@ class Robot:
     tip: F64 | None = None
     joints: F64 | None = None
     opening: F64 | None = None
+    person: bool = False
 
     def at(self, step: int, config: TripletsConfig) -> BOOL | None:
         """Return where it is in the picture of a step, bool[H, W] at any size; None where that is not known."""
@@ -60,12 +62,12 @@ class Robot:
         return None
 
     def is_back(self, a: int, b: int, config: TripletsConfig) -> bool:
-        """Tell whether it is at step `b` where it was at `a`; true of those that tell nothing, a person's hand say."""
+        """Tell whether it is at step `b` where it was at `a`: not of a robot that tells nothing; a person is left to the other filters."""
         if self.tip is not None:
             return bool(np.linalg.norm(self.tip[:, b] - self.tip[:, a]) <= config.home_m)
         if self.joints is not None:
             return bool(np.abs(self.joints[:, b] - self.joints[:, a]).max() <= config.home_rad)
-        return True
+        return self.person
 
     def opened(self, a: int, b: int) -> float | None:
         """Return how much its gripper opened from step `a` to `b`."""
@@ -87,7 +89,7 @@ def find_robots(batch: Batch, camera: Camera, poses: list[Poses], config: Triple
     found: list[Robot] = []
     for at in range(len(batch.episodes)):
         rows = slice(int(batch.starts[at]), int(batch.starts[at + 1]))
-        known: dict[str, Any] = {}
+        known: dict[str, Any] = {"person": batch.contract.kind == "human"}
         if limbs is not None:
             known["tip"], known["opening"] = limbs.tip[:, rows], None if limbs.opening is None else limbs.opening[rows]
             view = open_view(batch, at, camera, np.empty((3, 0)), "calibrated") if camera.width and camera.height else ""

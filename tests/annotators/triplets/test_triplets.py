@@ -112,6 +112,17 @@ def test_without_masks_the_hand_must_be_back() -> None:
     assert {r["label"] for r in rows if r["candidate"] == "clip"} >= {"positive"}
 
 
+def test_a_robot_that_tells_nothing_is_not_believed_and_a_person_is() -> None:
+    batch = film(10, masks=False)
+    silent = replace(batch.contract, features=(), streams=())
+    steps = batch.steps.drop_columns(["observation.state"])
+    for kind, reason in (("robot", "robot_unknown"), ("human", None)):
+        rows = found(
+            replace(batch, contract=replace(silent, kind=kind), steps=steps, streams=None), candidates=("clip",), negatives=False
+        )
+        assert {r["reason"] for r in rows} == {reason}
+
+
 def test_candidates_come_from_segments_events_captions_and_goals() -> None:
     run = [Segment(0, 1, "reach", "cup", "reach for the cup"), Segment(1, 2, "grasp", "cup", "grasp the cup"), Segment(2, 3, "place", "cup", "place the cup"),
            Segment(3, 4, "retract", "cup", "move away")]  # fmt: skip
