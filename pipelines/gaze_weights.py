@@ -11,7 +11,7 @@ from annotators.base import Batch, in_test
 from annotators.clips import Look, Needs
 from annotators.device import choose_device
 from annotators.gaze.config import GazeConfig
-from annotators.gaze.labels import Labelled, joined, label
+from annotators.gaze.labels import Labelled, joined, label, thinned
 from annotators.gaze.model import GazeNetSpec, save
 from annotators.gaze.predicted import PredictedGaze, PredictedGazeConfig
 from annotators.gaze.pseudo import PseudoGaze, PseudoGazeConfig
@@ -27,6 +27,7 @@ from schemas.contract import Contract
 from schemas.errors import UsageError
 
 FOLDER = "weights/gaze"
+MOST_BYTES = 2 << 30  # pictures in memory; recordings that have more are thinned evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class TrainedGaze:
 def train_gaze(
     lake: Lake, what: str = "all", spec: GazeNetSpec | None = None, camera: str | None = None, device: str = "auto"
 ) -> TrainedGaze:
-    """Train on the half of the episodes that evaluation does not report on (on all where that half is empty).
+    """Train on the half of the episodes that evaluation does not report on (on all where that half is empty), at most `MOST_BYTES` of it.
 
     Args:
         lake: where the episodes are and the weights go.
@@ -88,6 +89,7 @@ def _labelled(lake: Lake, what: str, spec: GazeNetSpec, camera: str | None) -> t
     if not test.all():
         episodes = episodes.filter(pl.Series(~test))
     looks = PredictedGaze(PredictedGazeConfig(camera=camera))
+    most = MOST_BYTES // (3 * spec.side**2) // max(episodes.height, 1)
     parts, why = list[Labelled](), set[str]()
     for dataset, name, episode in episodes.select("dataset", "shard", "episode_id").iter_rows():
         shard = open_shard(lake, dataset, name)
@@ -103,7 +105,7 @@ def _labelled(lake: Lake, what: str, spec: GazeNetSpec, camera: str | None) -> t
         if isinstance(found, str):
             why.add(found)
         else:
-            parts.append(found)
+            parts.append(thinned(found, most))
     return parts, why
 
 

@@ -4,7 +4,7 @@ Recorded gaze and a robot's pseudo-gaze never come together here: `joined` refus
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +24,7 @@ from schemas.contract import Camera
 from schemas.errors import UsageError
 from transforms.grid import I64, SECOND
 from transforms.rotation import F64
+from transforms.spread import spread
 
 U8 = npt.NDArray[np.uint8]
 
@@ -123,6 +124,18 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
         np.concatenate([p.xy for p in parts]), np.concatenate([p.owner + o for p, o in zip(parts, episodes, strict=False)]),
         np.concatenate([p.before for p in parts]), np.concatenate([p.hand for p in parts]), first.source,
         tuple(e for p in parts for e in p.episodes), first.camera,
+    )  # fmt: skip
+
+
+def thinned(labelled: Labelled, pictures: int) -> Labelled:
+    """Return labels spread evenly over the recording, so few that no more than `pictures` are needed (one window at least)."""
+    if len(labelled.pictures) <= pictures:
+        return labelled
+    rows = spread(len(labelled), max(1, pictures // labelled.window.shape[1]))
+    used, place = np.unique(labelled.window[rows], return_inverse=True)
+    return replace(
+        labelled, pictures=labelled.pictures[used], window=place.reshape(len(rows), -1).astype(np.int64), xy=labelled.xy[rows],
+        owner=labelled.owner[rows], before=labelled.before[rows], hand=labelled.hand[rows],
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 
 from annotators.base import Batch, in_test
 from annotators.check import check_output
-from annotators.gaze.labels import Labelled, joined, label, windows_of
+from annotators.gaze.labels import Labelled, joined, label, thinned, windows_of
 from annotators.gaze.model import GazeNetSpec, build, predict, read_spec, save
 from annotators.gaze.predicted import PredictedGaze, PredictedGazeConfig, told
 from annotators.gaze.priors import added, fit_centre, fit_weights, mean_map
@@ -190,6 +190,19 @@ def test_crops_move_pictures_and_labels_alike() -> None:
     found = np.stack([(best % 64 + 0.5) / 64, (best // 64 + 0.5) / 64], 1)
     assert np.abs(found - points).max() < 1.6 / 64
     assert ((points >= 0) & (points <= 1)).all()
+
+
+def test_thinned_labels_keep_their_pictures() -> None:
+    labelled = labels_of(wearer((0, 1), 5, EGO))
+    few = thinned(labelled, 20)
+    assert len(few.pictures) <= 20
+    assert len(few) == 10
+    rows = [
+        int(np.flatnonzero((labelled.xy == xy).all(1) & (labelled.owner == e))[0])
+        for xy, e in zip(few.xy, few.owner, strict=True)
+    ]
+    assert np.array_equal(few.pictures[few.window], labelled.pictures[labelled.window[rows]])
+    assert thinned(labelled, 10_000) is labelled
 
 
 def test_the_loss_of_a_perfect_map_is_nothing() -> None:
