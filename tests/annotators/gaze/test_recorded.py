@@ -107,7 +107,7 @@ def test_fixations_are_the_visits_and_saccades_lie_between() -> None:
 
 
 def test_clock_and_axes_pass_their_gates_and_every_twin_fails_one() -> None:
-    batch = wearer((0, 1))
+    batch = wearer()
     width, height = 64, 48
     reports = {r.metric: r for r in GAZE.evaluate(batch)}
     assert {m: r.gate for m, r in reports.items()} == dict.fromkeys(reports, "pass")
