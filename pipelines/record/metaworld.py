@@ -52,10 +52,6 @@ ACTION = Feature(
         Part("gripper", 3, 4, representation="effort", gripper_open=-1.0, gripper_closed=1.0),
     ),
 )  # fmt: skip
-CHANGE_FRAME = {
-    "op": "change_frame", "features": ["observation.state", "action"], "from": "metaworld_world", "to": ROBOT,
-    "quat_wxyz": list(BASE_FROM_WORLD_QUAT),
-}  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -94,7 +90,6 @@ class MetaWorld:
         return Contract(
             "", "sim", "metaworld_sawyer", float(self.spec.hz), features=(STATE, ACTION),
             cameras=declare_cameras(self.spec, geometry), streams=(*poses, goal, *sights), licence="MIT", split_keys=("task", "scene", *self.spec.factors.varied),
-            standardise=(CHANGE_FRAME,),
         )  # fmt: skip
 
     def run(self, task: str, seed: int) -> Rollout:

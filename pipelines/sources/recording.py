@@ -46,7 +46,8 @@ class RecordingSource:
             MalformedSourceError: `recording.json` is not a recording's.
         """
         recorded = self._header().contract
-        named = replace(recorded, dataset=self.options.dataset, licence=self.options.licence or recorded.licence)
+        licence = self.options.licence or recorded.licence
+        named = replace(recorded, dataset=self.options.dataset, licence=licence, standardise=())  # the lake's lists, not a recorder's
         return overlay(named, self.options.contract) if self.options.contract else named
 
     def groups(self) -> Sequence[Group]:

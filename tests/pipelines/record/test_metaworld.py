@@ -110,6 +110,10 @@ def test_a_scene_is_a_function_of_its_number(simulator: MetaWorld, rollout: Roll
     np.testing.assert_array_equal(again.frames["wrist"], rollout.frames["wrist"])
 
 
+def test_a_recording_that_grew_is_ingested_again(contract: Contract) -> None:
+    assert contract.standardise == ()  # a list that a recorder declared would be applied to the episodes that come next
+
+
 def test_privileged_things_are_marked(contract: Contract) -> None:
     assert {c.name for c in contract.cameras if c.privileged} == {"segmentation.front", "segmentation.wrist"}
     sights = {f"{kind}.{camera}" for kind in ("camera_view", "hand_pixel") for camera in ("front", "wrist")}
