@@ -108,8 +108,18 @@ def _plain(column: pl.Series) -> npt.NDArray[Any] | list[str] | None:
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         filled = column.fill_null(float("nan")) if column.dtype.is_float() else column.fill_null(strategy="zero")
         return column.fill_null(value=False).to_numpy() if column.dtype == pl.Boolean else filled.to_numpy()
-    if isinstance(column.dtype, (pl.List, pl.Array)) and not column.null_count():
-        vectors = column.to_list()
-        if len({len(v) for v in vectors}) == 1 and column.dtype.inner.is_numeric():
-            return np.asarray(vectors)
+    if isinstance(column.dtype, (pl.List, pl.Array)) and column.dtype.inner.is_numeric():  # pyright: ignore[reportAttributeAccessIssue]
+        return _vectors(column, nothing=np.nan if column.dtype.inner.is_float() else 0)  # pyright: ignore[reportAttributeAccessIssue]
     return None
+
+
+def _vectors(column: pl.Series, nothing: float) -> npt.NDArray[Any] | None:
+    """Return vectors of one length, with `nothing` where a row has none or lacks a number; None where their lengths differ."""
+    vectors = column.to_list()
+    widths = {len(v) for v in vectors if v is not None}
+    if len(widths) != 1:
+        return None
+    blank = [nothing] * widths.pop()
+    if any(v is None or None in v for v in vectors):
+        vectors = [blank if v is None else [nothing if x is None else x for x in v] for v in vectors]
+    return np.asarray(vectors)

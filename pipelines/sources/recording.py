@@ -47,7 +47,8 @@ class RecordingSource:
         """
         recorded = self._header().contract
         licence = self.options.licence or recorded.licence
-        named = replace(recorded, dataset=self.options.dataset, licence=licence, standardise=())  # the lake's lists, not a recorder's
+        # Lists that standardise are the lake's: one that a recorder declared would be applied to what is ingested next.
+        named = replace(recorded, dataset=self.options.dataset, licence=licence, standardise=())
         return overlay(named, self.options.contract) if self.options.contract else named
 
     def groups(self) -> Sequence[Group]:

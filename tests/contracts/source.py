@@ -41,7 +41,7 @@ class SourceContract:
         contract = source.contract()
         assert contract.dataset == source.options.dataset
         assert Contract.from_json(contract.to_json()) == contract
-        assert contract.standardise == ()  # lists are the lake's: one that a source declared would be applied to what is ingested next
+        assert contract.standardise == ()  # lists are the lake's, not a source's
 
     def test_planning_is_repeatable(self, source: Any) -> None:
         first, second = ([canonical_json([g.label, g.inputs, g.episodes]) for g in source.groups()] for _ in range(2))

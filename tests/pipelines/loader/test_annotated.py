@@ -1,6 +1,7 @@
 """Annotations joined to samples on request are those of the span that covers the step, and absent where none does."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from pipelines.annotate import AnnotateStage
 from pipelines.annotations import read_annotations
 from pipelines.executors import Execution
 from pipelines.ingest import IngestStage
-from pipelines.loader.annotated import Spans
+from pipelines.loader.annotated import Spans, _plain
 from pipelines.loader.load import load
 from pipelines.sources.base import SourceOptions
 from pipelines.unit import run_stage
@@ -71,3 +72,13 @@ def test_the_latest_of_overlapping_spans_is_meant():
     spans = Spans({"a": (0, 3), "b": (3, 4)}, np.array([[0, 9], [2, 5], [7, 8], [0, 1]]), {})
     assert [spans.at("a", step) for step in (0, 2, 4, 5, 7, 8, 9)] == [0, 1, 1, 0, 2, 0, None]
     assert [spans.at("b", 0), spans.at("b", 1), spans.at("c", 0)] == [3, None, None]
+
+
+def test_a_vector_that_one_row_lacks_is_still_a_vector():
+    found = _plain(pl.Series([[1.0, 2.0], None, [3.0, None]]))
+    assert isinstance(found, np.ndarray)
+    np.testing.assert_array_equal(found, [[1, 2], [np.nan, np.nan], [3, np.nan]])
+    codes = _plain(pl.Series([[1, 2], None], dtype=pl.List(pl.Int32)))
+    assert isinstance(codes, np.ndarray)
+    assert codes.tolist() == [[1, 2], [0, 0]]
+    assert _plain(pl.Series([[1.0], [2.0, 3.0]])) is None
