@@ -108,8 +108,8 @@ def _plain(column: pl.Series) -> npt.NDArray[Any] | list[str] | None:
     if column.dtype.is_numeric() or column.dtype == pl.Boolean:
         filled = column.fill_null(float("nan")) if column.dtype.is_float() else column.fill_null(strategy="zero")
         return column.fill_null(value=False).to_numpy() if column.dtype == pl.Boolean else filled.to_numpy()
-    if isinstance(column.dtype, (pl.List, pl.Array)) and column.dtype.inner.is_numeric():  # pyright: ignore[reportAttributeAccessIssue]
-        return _vectors(column, nothing=np.nan if column.dtype.inner.is_float() else 0)  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(column.dtype, (pl.List, pl.Array)) and column.dtype.inner.is_numeric():
+        return _vectors(column, nothing=np.nan if column.dtype.inner.is_float() else 0)
     return None
 
 
