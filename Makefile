@@ -23,7 +23,7 @@ check: .venv  ## Lint and types only
 	$(BIN)/basedpyright
 
 bench: .venv  ## Every benchmark, with ratios against peers
-	@for name in ingest rlds_read read export annotators annotators_motion tokens curation mixtures memory residuals operations; do \
+	@for name in ingest rlds_read read export annotators annotators_motion annotators_lam triplets tokens curation mixtures memory residuals operations; do \
 		$(BIN)/python -m benchmarks.$$name || exit 1; done
 
 docs: .venv  ## Check that the documentation's commands and links exist

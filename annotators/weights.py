@@ -1,5 +1,7 @@
 """Weights of models: hashed for fingerprints and loaded without running code that a file brings along."""
 
+import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,8 @@ from typing import Any
 from blake3 import blake3
 
 from schemas.errors import UsageError
+
+TOLD = "cotrain"
 
 
 def hash_weights(*paths: str | Path) -> tuple[str, ...]:
@@ -37,6 +41,35 @@ def load_weights(path: str | Path, device: str = "cpu") -> dict[str, Any]:
         return torch.load(file, map_location=device, weights_only=True)
     except Exception as error:
         raise UsageError(f"weights {file} cannot be read safely: {error}; save them as safetensors") from error
+
+
+def save_weights(tensors: Mapping[str, Any], path: Path, told: Mapping[str, str]) -> None:
+    """Write tensors as safetensors, the same bytes for the same input; `told` says how they were made, see `read_told`.
+
+    It goes into one entry of the header: safetensors writes several in an order that changes from call to call.
+    """
+    from safetensors.torch import save_file
+
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(plain, str(path), metadata={TOLD: json.dumps(dict(told), sort_keys=True)})
+
+
+def read_told(path: str | Path) -> dict[str, str]:
+    """Return what `save_weights` was told of a file, without its tensors; nothing of files of other makers.
+
+    Raises:
+        UsageError: the file is missing, or no safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"weights {file} do not exist")
+    try:
+        with safe_open(str(file), "np") as opened:
+            return json.loads((opened.metadata() or {}).get(TOLD, "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise UsageError(f"weights {file} cannot be read: {error}") from error
 
 
 def _hash_tree(path: Path) -> str:

@@ -53,11 +53,11 @@ def run_film(options: Any) -> None:
 
     from annotators.latent.config import Lam, LamConfig
     from annotators.latent.evaluation import Imagination
+    from annotators.latent.gates.actions import judge
+    from annotators.latent.gates.dreams import judge_dreams
+    from annotators.latent.gates.probe import ridge_probe
     from annotators.latent.learn import fit
     from annotators.latent.model import build
-    from annotators.latent_gates.actions import judge
-    from annotators.latent_gates.dreams import judge_dreams
-    from annotators.latent_gates.probe import ridge_probe
     from tests.support.moving_square import evidence, pushes, scenes, square_flow, square_pool
 
     torch.set_num_threads(1)
@@ -91,7 +91,7 @@ def run_lake(options: Any) -> None:
     """Judge a checkpoint and `flow_latent` on the held-out half of a dataset."""
     import torch
 
-    from annotators.flow_latent.flow_latent import FlowLatent, FlowLatentConfig
+    from annotators.latent.flow.flow_latent import FlowLatent, FlowLatentConfig
     from annotators.latent.latent_action import LatentAction
     from catalog.lake import Lake
     from pipelines.annotate.quality import EvaluateStage, measure
@@ -119,8 +119,8 @@ def run_lake(options: Any) -> None:
 
 def _by_blocks(own: Any, flow: Any, batch: Any, seconds: float, horizon: float) -> None:
     """Judge latents between blocks of recordings the model was trained on: neighbours look alike, so this shows what is there, not what carries over."""
-    from annotators.latent_gates.actions import judge
-    from annotators.latent_gates.batches import gather
+    from annotators.latent.gates.actions import judge
+    from annotators.latent.gates.batches import gather
 
     plain = replace(own, config=replace(own.config, least_gain=None, judge=False, camera_motion=False))
     for name, annotator, twin in (("latent_action", plain, replace(plain, trained=False)), ("flow_latent", flow, None)):
@@ -145,11 +145,11 @@ def _by_blocks(own: Any, flow: Any, batch: Any, seconds: float, horizon: float) 
 def _worth(own: Any, batch: Any, horizon: float) -> None:
     """Judge the controller, the use of few labels, and what else the latent tells, on the held-out half."""
     from annotators.base import in_test
-    from annotators.latent_controller.evaluation import Intervals, judge_controller
-    from annotators.latent_controller.model import fit_controller, interval_actions
-    from annotators.latent_gates.actions import judge_groups
-    from annotators.latent_gates.batches import gather
-    from annotators.latent_gates.downstream import judge_downstream
+    from annotators.latent.controller.evaluation import Intervals, judge_controller
+    from annotators.latent.controller.model import fit_controller, interval_actions
+    from annotators.latent.gates.actions import judge_groups
+    from annotators.latent.gates.batches import gather
+    from annotators.latent.gates.downstream import judge_downstream
     from annotators.motion.read import step_column
 
     plain = replace(own, config=replace(own.config, least_gain=None, judge=False, camera_motion=False))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.depth.frames import SIDE
+from annotators.weights import load_weights, read_told, save_weights
 from schemas.errors import UsageError
 
 GRID = 10
@@ -178,10 +179,7 @@ def revive(model: Any, cells: Any) -> None:
 
 def save(model: Any, spec: DepthCodesSpec, path: Path) -> None:
     """Write the weights as safetensors; how they were made is in the file's metadata."""
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, str(path), metadata={"format": FORMAT, "spec": json.dumps(asdict(spec), sort_keys=True)})
+    save_weights(model.state_dict(), path, {"format": FORMAT, "spec": json.dumps(asdict(spec), sort_keys=True)})
 
 
 def load(path: str | Path) -> Any:
@@ -190,19 +188,12 @@ def load(path: str | Path) -> Any:
     Raises:
         UsageError: the file is missing, or holds something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    from annotators.weights import load_weights
-
-    file = Path(path).expanduser()
-    tensors = load_weights(file)
+    tensors, told = load_weights(path), read_told(path)
+    if told.get("format") != FORMAT:
+        raise UsageError(f"{path} holds no depth codes: its metadata says {told.get('format')!r}, not {FORMAT!r}")
     try:
-        with safe_open(str(file), "pt") as opened:
-            told = opened.metadata() or {}
-        if told.get("format") != FORMAT:
-            raise UsageError(f"{file} holds no depth codes: its metadata says {told.get('format')!r}, not {FORMAT!r}")
         model = build(DepthCodesSpec(**json.loads(told["spec"])))
         model.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as depth codes: {error}") from error
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as depth codes: {error}") from error
     return model.eval()

@@ -14,6 +14,7 @@ import numpy as np
 from annotators.gaze.labels import U8
 from annotators.gaze.pseudo import PSEUDO
 from annotators.gaze.recorded import RECORDED
+from annotators.weights import load_weights, read_told, save_weights
 from schemas.errors import UsageError
 from transforms.gaze.maps import F32
 from transforms.grid import I64
@@ -150,10 +151,7 @@ def _encoded(model: Any, pictures: U8, device: str) -> tuple[Any, Any, Any]:
 
 def save(model: Any, spec: GazeNetSpec, path: Path) -> None:
     """Write the weights as safetensors; how they were made is in the file's metadata."""
-    from safetensors.torch import save_file
-
-    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, str(path), metadata={"format": FORMAT, "spec": json.dumps(asdict(spec), sort_keys=True)})
+    save_weights(model.state_dict(), path, {"format": FORMAT, "spec": json.dumps(asdict(spec), sort_keys=True)})
 
 
 def read_spec(path: str | Path) -> GazeNetSpec:
@@ -162,19 +160,13 @@ def read_spec(path: str | Path) -> GazeNetSpec:
     Raises:
         UsageError: the file is missing, or holds something else.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UsageError(f"weights {file} do not exist")
+    told = read_told(path)
+    if told.get("format") != FORMAT:
+        raise UsageError(f"{path} holds no gaze model: its metadata says {told.get('format')!r}, not {FORMAT!r}")
     try:
-        with safe_open(str(file), "np") as opened:
-            told = opened.metadata() or {}
-        if told.get("format") != FORMAT:
-            raise UsageError(f"{file} holds no gaze model: its metadata says {told.get('format')!r}, not {FORMAT!r}")
         return GazeNetSpec(**json.loads(told["spec"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read as a gaze model: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as a gaze model: {error}") from error
 
 
 def load(path: str | Path) -> Any:
@@ -183,8 +175,6 @@ def load(path: str | Path) -> Any:
     Raises:
         UsageError: the file is missing, or holds something else.
     """
-    from annotators.weights import load_weights
-
     model = build(read_spec(path))
     try:
         model.load_state_dict(load_weights(path))

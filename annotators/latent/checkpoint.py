@@ -92,12 +92,12 @@ def load_books(folder: str | Path) -> npt.NDArray[np.float32] | None:
     return load_weights(file)["books"].numpy() if file.is_file() else None
 
 
-def write_tensors(path: Path, tensors: dict[str, Any], told: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: dict[str, Any]) -> None:
     """Write tensors as safetensors in one step: a reader sees the old file or the new one."""
     from safetensors.torch import save_file
 
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, str(fresh), metadata=told)
+    save_file(tensors, str(fresh))
     fresh.replace(path)
 
 

@@ -1,4 +1,4 @@
-"""Puts a trained model before the gates of `annotators.latent_gates`: its latents, the same model untrained, and what its decoder imagines."""
+"""Puts a trained model before the gates of `annotators.latent.gates`: its latents, the same model untrained, and what its decoder imagines."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,10 +10,10 @@ import numpy.typing as npt
 from annotators.base import Batch
 from annotators.evaluation import QualityReport
 from annotators.latent.config import PIXELS
+from annotators.latent.gates.batches import evaluate_latents
+from annotators.latent.gates.dreams import Scenes, judge_dreams
 from annotators.latent.pairs import pairs_in
 from annotators.latent.pool import squares
-from annotators.latent_gates.batches import evaluate_latents
-from annotators.latent_gates.dreams import Scenes, judge_dreams
 from transforms.spread import spread
 
 if TYPE_CHECKING:

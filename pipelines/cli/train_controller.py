@@ -26,9 +26,9 @@ def command(
     as_json: JsonOption = False,
 ) -> int:
     """Fit a controller to annotated latents; what it is worth is measured on episodes it has not seen."""
-    from annotators.latent_controller.model import ControllerSpec
+    from annotators.latent.controller.model import ControllerSpec
     from catalog.lake import Lake
-    from pipelines.latent_controller import as_document, train_controller
+    from pipelines.lam.controller import as_document, train_controller
     from pipelines.terminal.console import Console
     from schemas.settings import parse_settings
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from annotators.base import fingerprint
 from annotators.device import choose_device, inference, is_out_of_memory, utilisation
-from annotators.weights import hash_weights, load_weights
+from annotators.weights import hash_weights, load_weights, read_told, save_weights
 from schemas.errors import UsageError
 
 
@@ -78,3 +78,22 @@ def test_running_out_of_memory_is_told_apart() -> None:
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert not is_out_of_memory(RuntimeError("other"))
+
+
+def test_equal_weights_are_equal_bytes_and_say_how_they_were_made(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(3.0), "b": torch.ones(2, 2).T}
+    told = {"format": "toy", "spec": "{}", "sizes": "[1]"}
+    written = []
+    for n in range(8):
+        save_weights(tensors, tmp_path / f"{n}.safetensors", told)
+        written.append((tmp_path / f"{n}.safetensors").read_bytes())
+    assert len(set(written)) == 1
+    assert read_told(tmp_path / "0.safetensors") == told
+    assert torch.equal(load_weights(tmp_path / "0.safetensors")["b"], tensors["b"])
+    save_file({"a": tensors["a"]}, tmp_path / "other.safetensors", metadata={"format": "pt"})
+    assert read_told(tmp_path / "other.safetensors") == {}
+    (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UsageError, match=r"broken\.safetensors cannot be read"):
+        read_told(tmp_path / "broken.safetensors")
+    with pytest.raises(UsageError, match="do not exist"):
+        read_told(tmp_path / "none.safetensors")

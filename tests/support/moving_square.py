@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from annotators.base import Batch
 from annotators.clips import Clip
+from annotators.latent.gates.dreams import Scenes
+from annotators.latent.gates.evidence import Evidence
+from annotators.latent.gates.pictures import picture_features
 from annotators.latent.pool import Pool
-from annotators.latent_gates.dreams import Scenes
-from annotators.latent_gates.evidence import Evidence
-from annotators.latent_gates.pictures import picture_features
 from catalog.lake import Lake
 from pipelines.executors import Execution
 from pipelines.ingest import IngestStage

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from annotators.flow_latent.flow_latent import FlowLatent, FlowLatentConfig
-from annotators.latent_controller.model import ControllerSpec, load_controller
+from annotators.latent.controller.model import ControllerSpec, load_controller
+from annotators.latent.flow.flow_latent import FlowLatent, FlowLatentConfig
 from catalog.lake import Lake
 from pipelines.annotate import AnnotateStage
 from pipelines.cli.app import run
 from pipelines.executors import Execution
-from pipelines.latent_controller import train_controller
+from pipelines.lam.controller import train_controller
 from pipelines.unit import run_stage
 from schemas.errors import UsageError
 from tests.support.moving_square import HZ, square_lake

@@ -8,7 +8,7 @@ import pytest
 
 from annotators.base import Batch
 from annotators.clips import no_clip
-from annotators.flow_latent.flow_latent import FlowLatent, FlowLatentConfig
+from annotators.latent.flow.flow_latent import FlowLatent, FlowLatentConfig
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract
 from tests.support.moving_square import HZ, pushes, square_batch
@@ -62,7 +62,7 @@ def test_mean_flow_follows_the_push() -> None:
 
 
 def test_it_tells_more_than_the_first_picture_and_its_shuffled_twin_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    import annotators.latent_gates.batches as module
+    import annotators.latent.gates.batches as module
 
     batch, own = square_batch(pushes(40, 5, 1)), FlowLatent(ONE)
     report = module.evaluate_latents(own, batch, network=False)[0]

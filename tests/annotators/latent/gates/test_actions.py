@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from annotators.latent_gates.actions import judge, judge_actions, judge_groups, judge_leak, judge_motion
-from annotators.latent_gates.codes import information_bits, judge_codes, perplexity
-from annotators.latent_gates.evidence import Evidence
-from annotators.latent_gates.pictures import picture_features
-from annotators.latent_gates.probe import _parts, network_probe, ridge_probe
+from annotators.latent.gates.actions import judge, judge_actions, judge_groups, judge_leak, judge_motion
+from annotators.latent.gates.codes import information_bits, judge_codes, perplexity
+from annotators.latent.gates.evidence import Evidence
+from annotators.latent.gates.pictures import picture_features
+from annotators.latent.gates.probe import _parts, network_probe, ridge_probe
 from tests.support.moving_square import evidence, pushes, scenes
 from transforms.optical_flow import dense_flow, describe, grey
 

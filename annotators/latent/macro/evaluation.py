@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from annotators.base import Batch
 from annotators.evaluation import QualityReport, bootstrap, known, not_measurable, verdict
-from annotators.latent_gates.truth import interval_motion
-from annotators.latent_macro.book import code_book
-from annotators.latent_macro.latents import latents_of
+from annotators.latent.gates.truth import interval_motion
+from annotators.latent.macro.book import code_book
+from annotators.latent.macro.latents import latents_of
 from annotators.spans import episodes_of
 from transforms.grid import I64, SECOND
 from transforms.macro_latents import choose_penalty, distances
@@ -18,7 +18,7 @@ from transforms.noise import raw
 from transforms.rotation import F64
 
 if TYPE_CHECKING:
-    from annotators.latent_macro.latent_macro import LatentMacro
+    from annotators.latent.macro.latent_macro import LatentMacro
 
 WANTED_S = (0.5, 1.5)
 SHIFTS = 8
@@ -29,7 +29,7 @@ SPREAD = "actions differ less inside runs than inside the same runs moved along 
 def evaluate_macros(annotator: "LatentMacro", batch: Batch, val: Batch) -> tuple[QualityReport, ...]:
     """Run the gates of one kind of macro latent on `batch`; `val` says which penalty would make runs as long as wanted."""
     if annotator.config.kind != "persistent":
-        from annotators.latent_gates.batches import evaluate_latents
+        from annotators.latent.gates.batches import evaluate_latents
 
         return evaluate_latents(annotator, batch)
     rows = annotator.run(batch)

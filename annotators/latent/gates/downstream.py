@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from annotators.evaluation import QualityReport, known, not_measurable, verdict
-from annotators.latent_gates.evidence import F64, Evidence
-from annotators.latent_gates.probe import Read, above, fit_network, ridge_predict, standard
+from annotators.latent.gates.evidence import F64, Evidence
+from annotators.latent.gates.probe import Read, above, fit_network, ridge_predict, standard
 from transforms.grid import BOOL, I64
 from transforms.noise import uniforms
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotators.evaluation import QualityReport, bootstrap, known, verdict
-from annotators.latent_controller.model import F32, Controller
-from annotators.latent_gates.dreams import Dreamer, Scenes, changed_gain
-from annotators.latent_gates.evidence import permutation
+from annotators.latent.controller.model import F32, Controller
+from annotators.latent.gates.dreams import Dreamer, Scenes, changed_gain
+from annotators.latent.gates.evidence import permutation
 from transforms.grid import I64
 from transforms.rotation import F64
 

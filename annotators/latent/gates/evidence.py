@@ -19,7 +19,7 @@ class Evidence:
 
     Attributes:
         latent: float32[n, d], what is judged.
-        action: float64[n, a], what the agent did in the interval; see `annotators.latent_gates.truth`.
+        action: float64[n, a], what the agent did in the interval; see `annotators.latent.gates.truth`.
         episode: int64[n], place of each interval's episode in `names`.
         names: ids of episodes, or of whatever must not be split (scenes, operators).
         axes: what each number of an action is.

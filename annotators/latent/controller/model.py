@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotators.weights import load_weights
+from annotators.weights import load_weights, read_told, save_weights
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
 from transforms.noise import raw
@@ -77,10 +77,8 @@ class Controller:
 
     def save(self, path: Path) -> None:
         """Write it as safetensors, its configuration in the header."""
-        from safetensors.torch import save_file
-
         told = {"format": FORMAT, "spec": json.dumps(asdict(self.spec)), "sizes": json.dumps(self.sizes)}
-        save_file({k: v.detach().contiguous() for k, v in self.model.state_dict().items()}, str(path), metadata=told)
+        save_weights(self.model.state_dict(), path, told)
 
     def _ask(self, how: Any, one: F32, state: F32) -> F32:
         import torch
@@ -122,11 +120,7 @@ def load_controller(path: str | Path) -> Controller:
     Raises:
         UsageError: it is something else.
     """
-    from safetensors import safe_open
-
-    tensors = load_weights(path)
-    with safe_open(str(Path(path).expanduser()), "pt") as file:
-        told = file.metadata() or {}
+    tensors, told = load_weights(path), read_told(path)
     if told.get("format") != FORMAT:
         raise UsageError(f"{path} is no latent controller; name the file that `cotrain train-controller` wrote")
     spec = parse_settings(ControllerSpec, json.loads(told["spec"]))
@@ -176,6 +170,6 @@ def _train(model: Any, spec: ControllerSpec, actions: Any, state: Any, latents: 
 
 def _build(spec: ControllerSpec, sizes: tuple[int, int, int]) -> Any:
     """Return the untrained network."""
-    from annotators.latent_controller.network import Network
+    from annotators.latent.controller.network import Network
 
     return Network(spec.samples, spec.width, spec.heads, spec.layers, sizes)

@@ -18,8 +18,8 @@ from annotators.clips import Needs
 from annotators.evaluation import QualityReport
 from annotators.latent.checkpoint import hash_checkpoint
 from annotators.latent.latent_action import NO_CAMERA, NO_CHECKPOINT, LatentAction, LatentActionConfig
-from annotators.latent_macro.book import code_book
-from annotators.latent_macro.latents import Latents, latents_of
+from annotators.latent.macro.book import code_book
+from annotators.latent.macro.latents import Latents, latents_of
 from annotators.spans import nothing, span_table
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Contract
@@ -156,7 +156,7 @@ class LatentMacro:
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
         """Measure how long runs last and whether actions change where they do, or what sequences tell about actions."""
-        from annotators.latent_macro.evaluation import evaluate_macros
+        from annotators.latent.macro.evaluation import evaluate_macros
 
         return evaluate_macros(self, heldout.part("test"), heldout.part("val"))
 

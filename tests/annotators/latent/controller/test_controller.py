@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from annotators.latent_controller.evaluation import Intervals, judge_controller, judge_rollout, split
-from annotators.latent_controller.model import Controller, ControllerSpec, fit_controller, interval_actions, load_controller
-from annotators.latent_gates.dreams import Scenes
+from annotators.latent.controller.evaluation import Intervals, judge_controller, judge_rollout, split
+from annotators.latent.controller.model import Controller, ControllerSpec, fit_controller, interval_actions, load_controller
+from annotators.latent.gates.dreams import Scenes
 from schemas.errors import UsageError
 
 SPEC = ControllerSpec(samples=3, width=16, heads=2, layers=1, steps=140, batch=64, rate=6e-3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from annotators.latent_gates.downstream import judge_downstream
-from annotators.latent_gates.evidence import Evidence
-from annotators.latent_gates.probe import ridge_predict
+from annotators.latent.gates.downstream import judge_downstream
+from annotators.latent.gates.evidence import Evidence
+from annotators.latent.gates.probe import ridge_predict
 
 
 @pytest.fixture(scope="module")

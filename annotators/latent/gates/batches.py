@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from annotators.base import Annotator, Batch
 from annotators.evaluation import QualityReport, not_measurable
-from annotators.flow_latent.flow_latent import FlowLatent, FlowLatentConfig
-from annotators.latent_gates.actions import GOAL, judge
-from annotators.latent_gates.evidence import F32, Evidence
-from annotators.latent_gates.pictures import picture_features
-from annotators.latent_gates.truth import interval_motion, proprioception
+from annotators.latent.flow.flow_latent import FlowLatent, FlowLatentConfig
+from annotators.latent.gates.actions import GOAL, judge
+from annotators.latent.gates.evidence import F32, Evidence
+from annotators.latent.gates.pictures import picture_features
+from annotators.latent.gates.truth import interval_motion, proprioception
 from annotators.spans import episodes_of
 from transforms.grid import I64
 

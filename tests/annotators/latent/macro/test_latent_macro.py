@@ -11,9 +11,9 @@ import torch
 
 from annotators.base import Annotator, Batch
 from annotators.clips import no_clip
-from annotators.latent_macro.book import code_book
-from annotators.latent_macro.evaluation import _spread
-from annotators.latent_macro.latent_macro import LatentMacro, LatentMacroConfig
+from annotators.latent.macro.book import code_book
+from annotators.latent.macro.evaluation import _spread
+from annotators.latent.macro.latent_macro import LatentMacro, LatentMacroConfig
 from annotators.spans import span_table
 from schemas.errors import UsageError
 from tests.contracts.annotator import AnnotatorContract

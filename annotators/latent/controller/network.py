@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module):
-    """Both ways between actions and latents; see `annotators.latent_controller.model`."""
+    """Both ways between actions and latents; see `annotators.latent.controller.model`."""
 
     def __init__(self, samples: int, width: int, heads: int, layers: int, sizes: tuple[int, int, int]) -> None:
         super().__init__()

@@ -11,11 +11,11 @@ import torch
 
 from annotators.latent.config import Lam, LamConfig
 from annotators.latent.evaluation import Imagination
+from annotators.latent.gates.actions import judge_actions
+from annotators.latent.gates.dreams import judge_dreams
+from annotators.latent.gates.evidence import Evidence
 from annotators.latent.learn import fit
 from annotators.latent.model import build
-from annotators.latent_gates.actions import judge_actions
-from annotators.latent_gates.dreams import judge_dreams
-from annotators.latent_gates.evidence import Evidence
 from tests.support.moving_square import evidence, pushes, scenes, square_flow, square_pool
 
 SIDE = 16

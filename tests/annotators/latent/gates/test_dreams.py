@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from annotators.latent_gates.dreams import Scenes, judge_dreams
+from annotators.latent.gates.dreams import Scenes, judge_dreams
 
 SIDE, PAIRS, EPISODES = 16, 60, 15
 

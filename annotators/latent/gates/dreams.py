@@ -1,7 +1,7 @@
 """The gates that ask the model itself: it imagines next pictures from latents, its own, other people's and shuffled ones.
 
 Order matters. A model that copies the first picture passes the cycle perfectly, so nothing is said about a cycle unless changed pixels
-are explained. None of these certifies that a latent holds actions: `annotators.latent_gates.actions` alone does.
+are explained. None of these certifies that a latent holds actions: `annotators.latent.gates.actions` alone does.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.evaluation import QualityReport, known, not_measurable, ratio, verdict
-from annotators.latent_gates.evidence import permutation
+from annotators.latent.gates.evidence import permutation
 from transforms.grid import I64
 
 F32 = npt.NDArray[np.float32]

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotators.evaluation import QualityReport, bootstrap, not_measurable, verdict
-from annotators.latent_gates.evidence import F64, Evidence, permutation
+from annotators.latent.gates.evidence import F64, Evidence, permutation
 from transforms.grid import I64
 
 USED_GOAL = 0.5

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from annotators.evaluation import QualityReport
-from annotators.latent_controller.evaluation import Intervals, judge_controller, split
-from annotators.latent_controller.model import ControllerSpec, fit_controller, interval_actions
+from annotators.latent.controller.evaluation import Intervals, judge_controller, split
+from annotators.latent.controller.model import ControllerSpec, fit_controller, interval_actions
 from catalog.lake import Lake
 from catalog.tables import Catalog
 from pipelines.annotations import read_annotations
@@ -31,7 +31,7 @@ class TrainedController:
     """A controller in the lake.
 
     Attributes:
-        path: of its file; `annotators.latent_controller.model.load_controller` reads it.
+        path: of its file; `annotators.latent.controller.model.load_controller` reads it.
         fitted: intervals it was fitted to.
         heldout: intervals of other episodes it was measured on.
         action: the step column it reads and writes.

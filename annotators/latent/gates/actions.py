@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from annotators.evaluation import QualityReport, known, not_measurable, ratio, verdict
-from annotators.latent_gates.evidence import F64, Evidence, permutation
-from annotators.latent_gates.probe import Read, above, network_probe, ridge_predictions, ridge_probe
+from annotators.latent.gates.evidence import F64, Evidence, permutation
+from annotators.latent.gates.probe import Read, above, network_probe, ridge_predictions, ridge_probe
 
 LEAST_EPISODES, LEAST_ROWS = 3, 50
 LEAK_GOAL, MOTION_GOAL = 0.25, 0.7
@@ -101,7 +101,7 @@ def judge_groups(evidence: Evidence, group: list[str], what: str) -> QualityRepo
 
 def judge(evidence: Evidence, *, network: bool = True) -> tuple[QualityReport, ...]:
     """Run every gate that needs arrays only."""
-    from annotators.latent_gates.codes import judge_codes
+    from annotators.latent.gates.codes import judge_codes
 
     found = (*judge_actions(evidence, network=network), judge_leak(evidence), judge_motion(evidence))
     found = (*found, judge_codes(evidence)) if evidence.code is not None else found

@@ -132,8 +132,8 @@ class FlowLatent:
         return self._table(batch, rows)
 
     def evaluate(self, heldout: Batch) -> tuple[QualityReport, ...]:
-        """Measure what the latent tells about the motion of the same interval; see `annotators.latent_gates`."""
-        from annotators.latent_gates.batches import evaluate_latents
+        """Measure what the latent tells about the motion of the same interval; see `annotators.latent.gates`."""
+        from annotators.latent.gates.batches import evaluate_latents
 
         return evaluate_latents(self, heldout)
 
