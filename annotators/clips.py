@@ -38,6 +38,18 @@ class Look:
             )
 
 
+def colour_cameras(contract: Contract, chosen: Sequence[str] = (), *, eyes: bool = False) -> tuple[Camera, ...]:
+    """Return the cameras that show the scene in colour and are not privileged, in the contract's order.
+
+    Args:
+        contract: of the dataset.
+        chosen: names to keep; none: all.
+        eyes: also those that look into eyes.
+    """
+    blind = ("depth", "segmentation") if eyes else ("depth", "segmentation", "eye")
+    return tuple(c for c in contract.cameras if c.role not in blind and not c.privileged and (not chosen or c.name in chosen))
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What an annotator needs beside the steps.

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Look, Needs
+from annotators.clips import Look, Needs, colour_cameras
 from annotators.embeddings.encoders import ReadsTexts, SeesPictures, encoder_weights, open_encoder
 from annotators.evaluation import QualityReport, not_measurable, ratio, verdict
 from annotators.spans import nothing, span_table
@@ -22,7 +22,6 @@ from transforms.grid import I64
 from transforms.noise import raw
 
 F32 = npt.NDArray[np.float32]
-OTHER_ROLES = ("depth", "segmentation", "eye")
 NOTHING = "no_picture_and_no_text"
 
 
@@ -85,8 +84,7 @@ class Embedding:
         """Return the cameras embedded; none where the encoder sees no pictures."""
         if not isinstance(open_encoder(self.config.encoder), SeesPictures):
             return ()
-        known = [c.name for c in contract.cameras if c.role not in OTHER_ROLES and not c.privileged]
-        return tuple(c for c in known if not self.config.cameras or c in self.config.cameras)
+        return tuple(c.name for c in colour_cameras(contract, self.config.cameras))
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
         """Name the cameras it looks at and the instructions."""

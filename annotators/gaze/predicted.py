@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Look, Needs
+from annotators.clips import Look, Needs, colour_cameras
 from annotators.depth.depth_tokens import HOLD_S, spans
 from annotators.evaluation import QualityReport
 from annotators.gaze.config import GazeConfig
@@ -127,8 +127,7 @@ class PredictedGaze:
 
     def camera(self, contract: Contract) -> Camera | None:
         """Return the camera it looks through; None where a dataset has no colour camera."""
-        seeing = [c for c in contract.cameras if c.role not in ("depth", "segmentation", "eye") and not c.privileged]
-        named = [c for c in seeing if self.config.camera in (None, c.name)]
+        named = colour_cameras(contract, () if self.config.camera is None else (self.config.camera,))
         return min(named, key=lambda c: c.role != "ego", default=None)
 
     def requires(self, contract: Contract) -> tuple[str, ...]:

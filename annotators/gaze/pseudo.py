@@ -22,12 +22,12 @@ from annotators.motion.source import MotionSource
 from annotators.motion.things import object_streams
 from annotators.spans import constant, nothing, span_table
 from annotators.traces.hand import Hand, hand_source, read_hand
-from annotators.traces.views import View, choose_camera, open_view, view_streams
+from annotators.traces.views import choose_camera, open_view, seen_at, view_streams
 from schemas.annotation import NAME, annotation_schema
 from schemas.contract import Camera, Contract
 from schemas.errors import UsageError
 from schemas.settings import parse_settings
-from transforms.grid import BOOL, I64, SECOND
+from transforms.grid import I64, SECOND
 from transforms.rotation import F64
 
 PSEUDO = "pseudo_intent"
@@ -169,12 +169,3 @@ class PseudoGaze:
         wait = np.asarray((t_ns[soon] - t_ns) * (1 / SECOND), np.float64)
         takes = (coming < len(events)) & (wait <= self.config.most_s)
         return np.where(takes, soon, here), np.where(takes, wait, np.nan)
-
-
-def seen_at(view: View, points: F64) -> tuple[F64, BOOL]:
-    """Return where the picture of each step shows that step's own point, pixels float64[2, T], and which lie in front."""
-    if view.poses is None or view.poses.ndim == 2:
-        return view.track(points)
-    from transforms.projection import project
-
-    return project(view.camera, view.poses, points)

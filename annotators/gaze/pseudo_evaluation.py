@@ -10,7 +10,7 @@ from annotators.motion.source import MotionSource
 from annotators.motion.things import object_places
 from annotators.spans import episodes_of
 from annotators.traces.hand import read_hand
-from annotators.traces.views import open_view
+from annotators.traces.views import open_view, seen_at
 from schemas.contract import Camera
 from transforms.grid import I64
 from transforms.rotation import F64
@@ -58,8 +58,6 @@ def _truth(
     annotator: "PseudoGaze", batch: Batch, source: MotionSource, camera: Camera, places: dict[str, F64]
 ) -> tuple[F64, F64]:
     """Return where the picture of each step shows what the gripper will close on, and the hand: float64[T, 2] each, NaN if not known."""
-    from annotators.gaze.pseudo import seen_at
-
     hand = read_hand(batch, source, annotator.config.tip_m)
     size = np.array([camera.width, camera.height], np.float64)
     truth, tip = (np.full((batch.steps.num_rows, 2), np.nan) for _ in range(2))

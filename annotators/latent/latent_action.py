@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Look, Needs
+from annotators.clips import Look, Needs, colour_cameras
 from annotators.evaluation import QualityReport, not_measurable
 from annotators.latent.checkpoint import hash_checkpoint, load_books, read_lam
 from annotators.latent.config import Lam
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from annotators.latent.inference import Latents
 
 NO_PICTURE, NO_CAMERA, NO_CHECKPOINT, NO_GAIN = "no_picture", "no_colour_camera", "no_checkpoint", "explains_nothing"
-OTHER_ROLES = ("depth", "segmentation", "eye")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +128,7 @@ class LatentAction:
 
     def cameras(self, contract: Contract) -> tuple[str, ...]:
         """Return the cameras looked at."""
-        known = [c.name for c in contract.cameras if c.role not in OTHER_ROLES and not c.privileged]
-        return tuple(c for c in known if not self.config.cameras or c in self.config.cameras)
+        return tuple(c.name for c in colour_cameras(contract, self.config.cameras))
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
         """Name the cameras it looks at."""

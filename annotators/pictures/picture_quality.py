@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Clip, Look, Needs
+from annotators.clips import Clip, Look, Needs, colour_cameras
 from annotators.evaluation import QualityReport
 from annotators.pictures.measures import Measured, measure
 from annotators.spans import nothing, span_table
@@ -25,7 +25,6 @@ from schemas.settings import parse_settings
 from transforms.grid import I64
 
 NO_PICTURE, NO_CAMERA = "no_picture", "no_colour_camera"
-OTHER_ROLES = ("depth", "segmentation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,7 @@ class PictureQuality:
 
     def cameras(self, contract: Contract) -> tuple[str, ...]:
         """Return the cameras measured."""
-        known = [c.name for c in contract.cameras if c.role not in OTHER_ROLES and not c.privileged]
-        return tuple(c for c in known if not self.config.cameras or c in self.config.cameras)
+        return tuple(c.name for c in colour_cameras(contract, self.config.cameras, eyes=True))
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
         """Name the cameras it looks at."""

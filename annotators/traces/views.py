@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch
+from annotators.clips import colour_cameras
 from schemas.contract import Camera, Contract
 from transforms.camera_fit import FittedCamera, fit_camera
 from transforms.grid import BOOL
@@ -60,11 +61,7 @@ def choose_camera(contract: Contract, name: str | None, how: Wanted) -> Camera |
     Returns:
         The camera, or why there is none: `no_camera`, `no_calibration`, `no_picture_size`.
     """
-    known = [
-        c
-        for c in contract.cameras
-        if c.role not in ("depth", "segmentation", "eye") and (not c.privileged) and name in (None, c.name)
-    ]
+    known = colour_cameras(contract, () if name is None else (name,))
     if not known:
         return "no_camera"
     usable = [c for c in known if _ways(contract, c, how)]
@@ -150,3 +147,10 @@ def _stream(batch: Batch, episode: int, name: str) -> pa.Table | None:
         return None
     rows = batch.stream(batch.episodes[episode], name)
     return rows if rows.num_rows else None
+
+
+def seen_at(view: View, points: F64) -> tuple[F64, BOOL]:
+    """Return where the picture of each step shows that step's own point, pixels float64[2, T], and which lie in front."""
+    if view.poses is None or view.poses.ndim == 2:
+        return view.track(points)
+    return project(view.camera, view.poses, points)

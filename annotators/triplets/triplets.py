@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Clip, Look, Needs
+from annotators.clips import Clip, Look, Needs, colour_cameras
 from annotators.evaluation import QualityReport
 from annotators.motion.things import object_streams
 from annotators.segments.config import SegmentsConfig
@@ -34,7 +34,7 @@ from schemas.contract import Camera, Contract
 from schemas.settings import parse_settings
 from transforms.grid import I64, SECOND
 
-OTHER_ROLES = ("depth", "segmentation", "eye", "wrist", "ego")  # cameras that move, or show no colours
+MOVING = ("wrist", "ego")  # cameras whose own motion would change every picture
 FAR = 0.05  # of the picture: how far something must go before a prompt says where to
 GOES = ("transport", "place", "push")
 
@@ -78,10 +78,9 @@ class Triplets:
 
     def cameras(self, contract: Contract) -> tuple[Camera, ...]:
         """Return the cameras looked at."""
-        known = [c for c in contract.cameras if not c.privileged and c.role not in ("depth", "segmentation")]
         if self.config.cameras:
-            return tuple(c for c in known if c.name in self.config.cameras)
-        return tuple(c for c in known if c.role not in OTHER_ROLES)
+            return colour_cameras(contract, self.config.cameras, eyes=True)
+        return tuple(c for c in colour_cameras(contract) if c.role not in MOVING)
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
         """Name cameras, masks, and what segments and the robot's hand are read from."""

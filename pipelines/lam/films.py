@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from annotators.base import in_test
-from annotators.clips import Clip, Look
+from annotators.clips import Clip, Look, colour_cameras
 from annotators.latent.config import LamConfig
 from annotators.latent.pool import Pool, agent_in, pairs_of, pool_of
 from catalog.lake import Lake
@@ -25,7 +25,6 @@ from transforms.grid import BOOL
 from transforms.permutation import permutation
 
 MASKS = "segmentation."  # prefix of the camera that carries a camera's masks
-OTHER_ROLES = ("depth", "segmentation", "eye")
 HOLD_BYTES = 1 << 30  # of decoded pictures that are learnt from at once
 
 
@@ -208,9 +207,7 @@ def _films(
     shard: Shard, dataset: str, episode: str, model: LamConfig, cameras: Sequence[str], hz: float | None, agent: tuple[int, ...]
 ) -> Iterator[Film]:
     segmented = {c.name for c in shard.contract.cameras if c.role == "segmentation"}
-    for camera in shard.contract.cameras:
-        if camera.role in OTHER_ROLES or camera.privileged or (cameras and camera.name not in cameras):
-            continue
+    for camera in colour_cameras(shard.contract, cameras):
         look = Look(camera.name, (model.side, model.side), hz)
         what = shown(shard, episode, look)
         pairs = len(pairs_of(what.t_ns, model.horizons_s)[0])

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotators.base import Batch, Covers, Grain, fingerprint
-from annotators.clips import Clip, Look, Needs
+from annotators.clips import Clip, Look, Needs, colour_cameras
 from annotators.evaluation import QualityReport
 from annotators.spans import nothing, span_table
 from schemas.annotation import annotation_schema
@@ -23,7 +23,6 @@ from transforms.horizon import HORIZON_PAST_END, Boundary, ahead
 from transforms.optical_flow import CELLS, F32, LEAST, camera_shift, dense_flow, describe, grey
 
 NO_PICTURE, NO_CAMERA = "no_picture", "no_colour_camera"
-OTHER_ROLES = ("depth", "segmentation", "eye")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +104,7 @@ class FlowLatent:
 
     def cameras(self, contract: Contract) -> tuple[str, ...]:
         """Return the cameras looked at."""
-        known = [c.name for c in contract.cameras if c.role not in OTHER_ROLES and not c.privileged]
-        return tuple(c for c in known if not self.config.cameras or c in self.config.cameras)
+        return tuple(c.name for c in colour_cameras(contract, self.config.cameras))
 
     def requires(self, contract: Contract) -> tuple[str, ...]:
         """Name the cameras it looks at."""
